@@ -1,0 +1,1 @@
+//! Statistics of repeated timings on a machine that others use too.

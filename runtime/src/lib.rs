@@ -1,0 +1,3 @@
+//! A loaded model that runs: devices, weights applied strictly, engines behind one `Session`.
+//!
+//! No data set and no metric.
