@@ -1,3 +1,14 @@
 //! The model families, one file each, and the registry that names them.
 //!
-//! Architecture and data about it; no weights, no engine.
+//! Architecture and data about it; no weights, no engine, no image files.
+
+mod backbone;
+mod registry;
+pub mod shvit;
+mod variant;
+
+pub use backbone::{Backbone, Stage};
+pub use registry::{find, matching, variants};
+pub use variant::{
+    BuildOptions, Interpolation, KeyMapRules, Preprocessing, Reported, Variant, WeightFile,
+};

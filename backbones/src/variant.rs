@@ -1,0 +1,106 @@
+//! What is known of a variant, as data.
+
+use crate::Backbone;
+use tch::nn;
+
+/// How the resize of the evaluation transform interpolates (Pillow's antialiased filters).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interpolation {
+    /// Triangle filter.
+    Bilinear,
+    /// Cubic filter with a = -0.5.
+    Bicubic,
+}
+
+/// The evaluation transform with which the reported figures were measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Preprocessing {
+    /// Height and width of the network's input in pixels.
+    pub size: (usize, usize),
+    /// The shorter side is resized to floor(size / crop_pct), then the centre is cropped.
+    pub crop_pct: f64,
+    /// Filter of the resize.
+    pub interpolation: Interpolation,
+    /// Subtracted from RGB in [0, 1].
+    pub mean: [f32; 3],
+    /// Divides afterwards.
+    pub std: [f32; 3],
+    /// Where these figures stand.
+    pub source: &'static str,
+}
+
+/// ImageNet's channel means and deviations.
+pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+
+/// A figure that somebody published.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reported {
+    /// Top-1 accuracy on ImageNet-1k validation, percent.
+    pub top1: f64,
+    /// Top-5 accuracy, percent, where published.
+    pub top5: Option<f64>,
+    /// Who published it, and where.
+    pub source: &'static str,
+}
+
+impl Reported {
+    /// A published accuracy in percent.
+    pub const fn new(top1: f64, top5: Option<f64>, source: &'static str) -> Self {
+        Reported { top1, top5, source }
+    }
+}
+
+/// Where trained weights are, and under which names.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightFile {
+    /// Address of the file.
+    pub url: &'static str,
+    /// The key map of its names; `official` needs none.
+    pub names: &'static str,
+    /// Licence of the weights as their publisher states it.
+    pub licence: &'static str,
+}
+
+/// Rules that rename official keys to those of another implementation; `zoo-weights` compiles and inverts them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeyMapRules {
+    /// Whose names: `timm`.
+    pub name: &'static str,
+    /// (official pattern, other pattern); the first that matches applies, keys that match none are unchanged.
+    pub rules: &'static [(&'static str, &'static str)],
+}
+
+/// What a caller may choose when building a variant.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildOptions {
+    /// Width of the head.
+    pub classes: i64,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        BuildOptions { classes: 1000 }
+    }
+}
+
+/// One model of the zoo.
+pub struct Variant {
+    /// Canonical name, `family-size`.
+    pub name: &'static str,
+    /// Official and timm names.
+    pub aliases: &'static [&'static str],
+    /// Name of the family.
+    pub family: &'static str,
+    /// Parameters of the training form with 1000 classes.
+    pub params: u64,
+    /// The evaluation transform.
+    pub preprocessing: Preprocessing,
+    /// Published accuracies, the authors' own first.
+    pub reported: &'static [Reported],
+    /// Published weights.
+    pub weights: &'static [WeightFile],
+    /// Other implementations' names for the tensors.
+    pub key_maps: &'static [KeyMapRules],
+    /// Builds the network below a path, with names equal to the official state_dict.
+    pub build: fn(&nn::Path, &BuildOptions) -> Box<dyn Backbone>,
+}

@@ -1,0 +1,240 @@
+//! Convolution, alone and with the batch norm that follows it.
+
+use crate::batch_norm::Weight;
+use crate::onednn::{self, Geometry, Packs};
+use crate::{Activation, BatchNorm};
+use tch::{Kind, Tensor, nn};
+
+/// Kernel, stride, padding, dilation, groups and bias of a [`Conv2d`]; square unless set otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct ConvConfig {
+    /// Height and width of the kernel.
+    pub kernel: [i64; 2],
+    /// Step in height and width.
+    pub stride: [i64; 2],
+    /// Zeros on each side in height and width.
+    pub padding: [i64; 2],
+    /// Distance between taps in height and width.
+    pub dilation: [i64; 2],
+    /// Independent groups of channels.
+    pub groups: i64,
+    /// Whether there is a `bias`.
+    pub bias: bool,
+}
+
+impl ConvConfig {
+    /// An odd `kernel` with "same" padding, stride 1, no bias.
+    pub const fn same(kernel: i64) -> Self {
+        ConvConfig {
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            padding: [kernel / 2; 2],
+            dilation: [1; 2],
+            groups: 1,
+            bias: false,
+        }
+    }
+
+    /// A 1x1 convolution without bias.
+    pub const fn pointwise() -> Self {
+        Self::same(1)
+    }
+
+    /// A `kernel` x `kernel` convolution that steps by its size, with bias: patch embedding.
+    pub const fn patches(kernel: i64) -> Self {
+        ConvConfig {
+            stride: [kernel; 2],
+            padding: [0; 2],
+            bias: true,
+            ..Self::same(kernel)
+        }
+    }
+
+    /// The same with another stride.
+    pub const fn with_stride(self, stride: i64) -> Self {
+        ConvConfig {
+            stride: [stride; 2],
+            ..self
+        }
+    }
+
+    /// The same with other padding.
+    pub const fn with_padding(self, padding: i64) -> Self {
+        ConvConfig {
+            padding: [padding; 2],
+            ..self
+        }
+    }
+
+    /// The same with groups; `channels` groups make it depthwise.
+    pub const fn with_groups(self, groups: i64) -> Self {
+        ConvConfig { groups, ..self }
+    }
+
+    /// The same with a bias.
+    pub const fn with_bias(self) -> Self {
+        ConvConfig { bias: true, ..self }
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            padding: self.padding,
+            stride: self.stride,
+            dilation: self.dilation,
+            groups: self.groups,
+        }
+    }
+}
+
+/// A 2-d convolution. Names: `weight` [out, in / groups, kh, kw], `bias` [out].
+#[derive(Debug)]
+pub struct Conv2d {
+    weight: Weight,
+    bias: Option<Weight>,
+    geometry: Geometry,
+    fused: bool,
+    packs: Packs,
+}
+
+impl Conv2d {
+    /// `inputs` to `out` channels at path `p`.
+    pub fn new(p: nn::Path, inputs: i64, out: i64, config: ConvConfig) -> Self {
+        let [height, width] = config.kernel;
+        let shape = [out, inputs / config.groups, height, width];
+        let weight = p.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM);
+        Conv2d {
+            weight: Weight::Stored(weight),
+            bias: config.bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
+            geometry: config.geometry(),
+            fused: false,
+            packs: Packs::default(),
+        }
+    }
+
+    /// [B, in, H, W] to [B, out, H', W'].
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.forward_then(x, Activation::None)
+    }
+
+    /// `activation(forward(x))`, as one kernel where that exists.
+    pub fn forward_then(&self, x: &Tensor, activation: Activation) -> Tensor {
+        let weight = self.weight.like(x);
+        let bias = self.bias.as_ref().map(|b| b.like(x));
+        if self.fused && onednn::applies(x) {
+            let packed = self.packs.conv(&weight, &self.geometry, x);
+            return onednn::conv(x, &packed, bias.as_ref(), &self.geometry, activation);
+        }
+        activation.apply(self.composed(x, &weight, bias.as_ref()))
+    }
+
+    /// `activation(forward(x) + residual)`, as one kernel where that exists.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, activation: Activation) -> Tensor {
+        let weight = self.weight.like(x);
+        let bias = self.bias.as_ref().map(|b| b.like(x));
+        if self.fused && onednn::applies(x) {
+            let packed = self.packs.conv(&weight, &self.geometry, x);
+            let bias = bias.as_ref();
+            return onednn::conv_add(x, residual, &packed, bias, &self.geometry, activation);
+        }
+        activation.apply(residual + self.composed(x, &weight, bias.as_ref()))
+    }
+
+    fn composed(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        let g = &self.geometry;
+        x.conv2d(weight, bias, g.stride, g.padding, g.dilation, g.groups)
+    }
+
+    /// Absorbs an affine map of each output channel, y -> scale * y + shift (both [out], float64).
+    pub fn fold_output(&mut self, scale: &Tensor, shift: &Tensor) {
+        let weight = self.weight.double() * scale.reshape([-1, 1, 1, 1]);
+        let bias = match &self.bias {
+            Some(b) => b.double() * scale + shift,
+            None => shift.shallow_clone(),
+        };
+        self.set(weight, bias);
+    }
+
+    /// Absorbs an affine map of each input channel, x -> scale * x + shift (both [in], float64).
+    ///
+    /// Exact only where no zero padding is read: 1x1 kernels without groups.
+    pub fn fold_input(&mut self, scale: &Tensor, shift: &Tensor) {
+        let weight = self.weight.double();
+        let moved = weight.flatten(1, -1).mv(shift);
+        let bias = match &self.bias {
+            Some(b) => b.double() + moved,
+            None => moved,
+        };
+        self.set(weight * scale.reshape([1, -1, 1, 1]), bias);
+    }
+
+    /// Absorbs the residual around a depthwise convolution of stride 1: adds 1 to every kernel's centre.
+    pub fn fold_identity(&mut self) {
+        let weight = self.weight.double();
+        let size = weight.size();
+        let centre = Tensor::zeros(&size[1..], (Kind::Double, weight.device()));
+        let _ = centre.get(0).get(size[2] / 2).get(size[3] / 2).fill_(1.0);
+        self.weight = self.weight.refolded(weight + centre);
+    }
+
+    /// Declares the weights final: packed kernels may be used from now on.
+    pub fn fuse(&mut self) {
+        self.fused = true;
+    }
+
+    fn set(&mut self, weight: Tensor, bias: Tensor) {
+        self.bias = Some(self.weight.refolded(bias));
+        self.weight = self.weight.refolded(weight);
+    }
+}
+
+/// A convolution and the batch norm behind it.
+#[derive(Debug)]
+pub struct ConvBn {
+    conv: Conv2d,
+    norm: Option<BatchNorm>,
+}
+
+impl ConvBn {
+    /// The convolution at `conv`, the norm (eps 1e-5) at `norm`.
+    pub fn new(conv: nn::Path, norm: nn::Path, inputs: i64, out: i64, config: ConvConfig) -> Self {
+        ConvBn {
+            conv: Conv2d::new(conv, inputs, out, config),
+            norm: Some(BatchNorm::new(norm, out, 1e-5)),
+        }
+    }
+
+    /// [B, in, H, W] to [B, out, H', W'].
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.forward_then(x, Activation::None)
+    }
+
+    /// `activation(forward(x))`.
+    pub fn forward_then(&self, x: &Tensor, activation: Activation) -> Tensor {
+        match &self.norm {
+            Some(norm) => activation.apply(norm.forward(&self.conv.forward(x))),
+            None => self.conv.forward_then(x, activation),
+        }
+    }
+
+    /// `activation(forward(x) + residual)`.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, activation: Activation) -> Tensor {
+        match &self.norm {
+            Some(norm) => activation.apply(residual + norm.forward(&self.conv.forward(x))),
+            None => self.conv.forward_add(x, residual, activation),
+        }
+    }
+
+    /// Folds the norm into the convolution: w' = w * scale, b' = shift.
+    pub fn fuse(&mut self) {
+        if let Some(norm) = self.norm.take() {
+            let (scale, shift) = norm.scale_shift();
+            self.conv.fold_output(&scale, &shift);
+        }
+        self.conv.fuse();
+    }
+
+    /// The convolution, for further folding after [`ConvBn::fuse`].
+    pub fn conv_mut(&mut self) -> &mut Conv2d {
+        &mut self.conv
+    }
+}

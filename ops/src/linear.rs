@@ -1,0 +1,69 @@
+//! The linear layer.
+
+use crate::Activation;
+use crate::batch_norm::Weight;
+use crate::onednn::{self, Packs};
+use tch::{Tensor, nn};
+
+/// y = x W^T + b over the last axis. Names: `weight` [out, in], `bias` [out].
+#[derive(Debug)]
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Weight>,
+    fused: bool,
+    packs: Packs,
+}
+
+impl Linear {
+    /// [`out`, `inputs`] at path `p`.
+    pub fn new(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
+        let weight = p.var("weight", &[out, inputs], nn::init::DEFAULT_KAIMING_UNIFORM);
+        Linear {
+            weight: Weight::Stored(weight),
+            bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
+            fused: false,
+            packs: Packs::default(),
+        }
+    }
+
+    /// [.., in] to [.., out].
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.forward_then(x, Activation::None)
+    }
+
+    /// `activation(forward(x))`, as one kernel where that exists.
+    pub fn forward_then(&self, x: &Tensor, activation: Activation) -> Tensor {
+        let weight = self.weight.like(x);
+        let bias = self.bias.as_ref().map(|b| b.like(x));
+        if self.fused && onednn::applies(x) {
+            let packed = self.packs.linear(&weight, x);
+            return onednn::linear(x, &packed, bias.as_ref(), activation);
+        }
+        activation.apply(x.linear(&weight, bias.as_ref()))
+    }
+
+    /// Absorbs an affine map of the input, x -> scale * x + shift (both [in], float64).
+    pub fn fold_input(&mut self, scale: &Tensor, shift: &Tensor) {
+        let weight = self.weight.double();
+        let moved = weight.mv(shift);
+        let bias = match &self.bias {
+            Some(b) => b.double() + moved,
+            None => moved,
+        };
+        self.bias = Some(self.weight.refolded(bias));
+        self.weight = self.weight.refolded(weight * scale);
+    }
+
+    /// Absorbs a scale of the output rows ([out], float64): y -> scale * y.
+    pub fn fold_output(&mut self, scale: &Tensor) {
+        self.weight = self
+            .weight
+            .refolded(self.weight.double() * scale.unsqueeze(1));
+        self.bias = self.bias.take().map(|b| b.refolded(b.double() * scale));
+    }
+
+    /// Declares the weights final: packed kernels may be used from now on.
+    pub fn fuse(&mut self) {
+        self.fused = true;
+    }
+}
