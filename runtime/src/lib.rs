@@ -1,3 +1,14 @@
-//! A loaded model that runs: devices, weights applied strictly, engines behind one `Session`.
+//! A loaded model that runs: devices, weights applied strictly, engines behind one [`Session`].
 //!
 //! No data set and no metric.
+
+mod device;
+mod guard;
+mod load;
+mod precision;
+mod session;
+
+pub use device::{Device, DeviceError, LIBTORCH_VERSION, libtorch_dir};
+pub use load::{WeightsError, WeightsSource};
+pub use precision::{Precision, UnknownPrecision};
+pub use session::{Options, Session, SessionError};
