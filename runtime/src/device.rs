@@ -50,7 +50,9 @@ pub enum DeviceError {
         found: String,
     },
     /// CUDA is there but sees no such device.
-    #[error("no such device cuda:{index}: {available} CUDA device(s) visible (driver? CUDA_VISIBLE_DEVICES?)")]
+    #[error(
+        "no such device cuda:{index}: {available} CUDA device(s) visible (driver? CUDA_VISIBLE_DEVICES?)"
+    )]
     Missing {
         /// The index asked for.
         index: usize,
@@ -176,9 +178,16 @@ mod tests {
         let lib = dir.path().join("lib");
         std::fs::create_dir(&lib).unwrap();
         assert_eq!(check_version(&lib), Ok(()));
-        std::fs::write(dir.path().join("version.py"), "__version__ = '2.9.1+cu128'\n").unwrap();
+        std::fs::write(
+            dir.path().join("version.py"),
+            "__version__ = '2.9.1+cu128'\n",
+        )
+        .unwrap();
         let message = check_version(&lib).unwrap_err().to_string();
-        assert!(message.contains("2.9.1+cu128") && message.contains("2.11.0"), "{message}");
+        assert!(
+            message.contains("2.9.1+cu128") && message.contains("2.11.0"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! A model, loaded and ready to run.
+
+use crate::guard::guarded;
+use crate::load::{self, WeightsError, WeightsSource};
+use crate::{Device, DeviceError, Precision};
+use std::collections::BTreeMap;
+use tch::{Tensor, nn};
+use zoo_backbones::{Backbone, BuildOptions, Stage, Variant};
+use zoo_ops::{channels_last, inference_mode, taps};
+use zoo_weights::LoadReport;
+
+/// How to open a [`Session`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to run.
+    pub device: Device,
+    /// The format to compute in.
+    pub precision: Precision,
+    /// Threads of libtorch's operators; `None` leaves libtorch's own choice (all cores).
+    pub threads: Option<usize>,
+    /// Fold norms and merge branches, and use prepacked kernels: same outputs, faster.
+    pub fuse: bool,
+    /// Choices of the architecture.
+    pub build: BuildOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            device: Device::Cpu,
+            precision: Precision::F32,
+            threads: None,
+            fuse: true,
+            build: BuildOptions::default(),
+        }
+    }
+}
+
+/// Why a session does not open or a batch does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The device can not be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The weights do not fit.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The input is not what the model takes.
+    #[error("{model} can not take this input: {reason}")]
+    Input {
+        /// The model.
+        model: &'static str,
+        /// What it takes.
+        reason: String,
+    },
+    /// libtorch failed.
+    #[error("{model} on libtorch ({device}, {precision}): {reason}")]
+    Engine {
+        /// The model.
+        model: &'static str,
+        /// Where it ran.
+        device: Device,
+        /// In which format.
+        precision: Precision,
+        /// libtorch's message.
+        reason: String,
+    },
+}
+
+/// A model with its weights on a device, run by libtorch.
+pub struct Session {
+    variant: &'static Variant,
+    options: Options,
+    model: Box<dyn Backbone>,
+    store: nn::VarStore,
+    state: Vec<(String, Vec<i64>)>,
+    params: u64,
+    report: LoadReport,
+}
+
+impl Session {
+    /// Builds the variant, loads the weights strictly, fuses if asked, moves it to its device and format.
+    pub fn open(
+        variant: &'static Variant,
+        weights: &WeightsSource,
+        options: &Options,
+    ) -> Result<Session, SessionError> {
+        let device = options.device.open()?;
+        if let Some(threads) = options.threads {
+            tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        }
+        let engine = |reason| engine_error(variant, options, reason);
+        let mut store = nn::VarStore::new(tch::Device::Cpu);
+        let mut model =
+            guarded(|| (variant.build)(&store.root(), &options.build)).map_err(engine)?;
+        let state = state_of(&store);
+        let params = count_params(&store);
+        let report = load::apply(weights, variant, &mut store, &state, options.precision)?;
+        guarded(|| {
+            if options.fuse {
+                tch::no_grad(|| model.fuse());
+            }
+            store.freeze();
+            convert(&mut store, options.precision);
+            store.set_device(device);
+        })
+        .map_err(engine)?;
+        Ok(Session {
+            variant,
+            options: options.clone(),
+            model,
+            store,
+            state,
+            params,
+            report,
+        })
+    }
+
+    /// The model's data.
+    pub fn variant(&self) -> &'static Variant {
+        self.variant
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Names and shapes of the parameters and statistics, by name.
+    pub fn state(&self) -> &[(String, Vec<i64>)] {
+        &self.state
+    }
+
+    /// Number of trainable parameters, in the form that is trained.
+    pub fn params(&self) -> u64 {
+        self.params
+    }
+
+    /// What loading the weights did.
+    pub fn load_report(&self) -> &LoadReport {
+        &self.report
+    }
+
+    /// The feature maps that [`Session::stages`] gives.
+    pub fn stage_info(&self) -> Vec<Stage> {
+        self.model.stage_info()
+    }
+
+    /// The input in the session's format, on its device, in the memory layout its kernels like.
+    pub fn prepare(&self, x: &Tensor) -> Tensor {
+        let x = x
+            .to_device(self.store.device())
+            .to_kind(self.options.precision.kind());
+        if self.options.fuse && self.options.precision != Precision::F64 {
+            channels_last(&x)
+        } else {
+            x
+        }
+    }
+
+    /// Logits [B, classes] of preprocessed images [B, 3, H, W], in the session's format and on its device.
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor, SessionError> {
+        self.run(x, |x| self.model.logits(x))
+    }
+
+    /// Feature maps of every stage, finest first.
+    pub fn stages(&self, x: &Tensor) -> Result<Vec<Tensor>, SessionError> {
+        self.run(x, |x| self.model.stages(x))
+    }
+
+    /// Logits and every value that the model's taps show, by name.
+    pub fn record(&self, x: &Tensor) -> Result<BTreeMap<String, Tensor>, SessionError> {
+        let (logits, mut seen) = self.run(x, |x| taps::record(|| self.model.logits(x)))?;
+        seen.insert("logits".to_owned(), logits);
+        Ok(seen)
+    }
+
+    /// Waits until the device has finished what was asked of it.
+    pub fn synchronize(&self) {
+        if let Device::Cuda(index) = self.options.device {
+            tch::Cuda::synchronize(index as i64);
+        }
+    }
+
+    fn run<T>(&self, x: &Tensor, f: impl FnOnce(&Tensor) -> T) -> Result<T, SessionError> {
+        self.check(x)?;
+        guarded(|| inference_mode(|| f(&self.prepare(x))))
+            .map_err(|reason| engine_error(self.variant, &self.options, reason))
+    }
+
+    fn check(&self, x: &Tensor) -> Result<(), SessionError> {
+        let input = |reason| SessionError::Input {
+            model: self.variant.name,
+            reason,
+        };
+        match x.size().as_slice() {
+            [batch, 3, height, width] if *batch > 0 => {
+                self.model.check_input(*height, *width).map_err(input)
+            }
+            shape => Err(input(format!(
+                "images are [batch, 3, height, width], not {shape:?}"
+            ))),
+        }
+    }
+}
+
+fn engine_error(variant: &Variant, options: &Options, reason: String) -> SessionError {
+    SessionError::Engine {
+        model: variant.name,
+        device: options.device,
+        precision: options.precision,
+        reason,
+    }
+}
+
+/// Every variable's name and shape, by name.
+fn state_of(store: &nn::VarStore) -> Vec<(String, Vec<i64>)> {
+    let mut state: Vec<_> = store
+        .variables()
+        .into_iter()
+        .map(|(name, t)| (name, t.size()))
+        .collect();
+    state.sort();
+    state
+}
+
+fn count_params(store: &nn::VarStore) -> u64 {
+    let params = store.trainable_variables();
+    params.iter().map(|t| t.numel() as u64).sum()
+}
+
+/// Casts the floating-point variables; indices stay integers.
+fn convert(store: &mut nn::VarStore, precision: Precision) {
+    match precision {
+        Precision::F32 => store.float(),
+        Precision::F64 => store.double(),
+        Precision::Bf16 => store.bfloat16(),
+        Precision::F16 => store.half(),
+    }
+}

@@ -1,0 +1,404 @@
+//! One record against one model.
+
+use super::{Record, RecordError, StateEntry};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use tch::Tensor;
+use zoo_backbones::{BuildOptions, Variant};
+use zoo_runtime::{Options, Precision, Session, SessionError, WeightsSource};
+use zoo_weights::Formula;
+
+/// Elements kept of an output other than `logits`.
+const SAMPLES: i64 = 512;
+
+/// How to compare.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// The format to compute in.
+    pub precision: Precision,
+    /// Largest relative error allowed: max |a - b| / max |b| of an output.
+    pub tolerance: f64,
+    /// Where and on how many threads to run.
+    pub options: Options,
+}
+
+impl Check {
+    /// 1e-9 in float64, where every output counts; 1e-4 in float32 and 5e-2 in the half formats, where only `logits`
+    /// counts, since rounding may flip decisions inside (routing, masks).
+    pub fn new(precision: Precision) -> Self {
+        Check {
+            precision,
+            tolerance: match precision {
+                Precision::F64 => 1e-9,
+                Precision::F32 => 1e-4,
+                Precision::Bf16 | Precision::F16 => 5e-2,
+            },
+            options: Options::default(),
+        }
+    }
+
+    fn decides(&self, output: &str) -> bool {
+        self.precision == Precision::F64 || output == "logits"
+    }
+}
+
+/// The form of the model that ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// As trained.
+    Plain,
+    /// After `fuse()`.
+    Fused,
+}
+
+/// The error of one output.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutputError {
+    /// Name of the output.
+    pub output: String,
+    /// The form that ran.
+    pub form: Form,
+    /// max |a - b| / max |b|, or `None` where the model shows no such output.
+    pub relative_error: Option<f64>,
+    /// Whether a large error here fails the record.
+    pub decides: bool,
+}
+
+/// Why a record fails.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+#[serde(tag = "failure", rename_all = "snake_case")]
+pub enum Failure {
+    /// The number of parameters differs.
+    Params {
+        /// The record's.
+        recorded: u64,
+        /// The model's.
+        found: u64,
+    },
+    /// Tensors that only the record has.
+    MissingNames {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Tensors that only the model has.
+    ExtraNames {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Tensors of another shape.
+    Shapes {
+        /// Name, recorded shape, the model's shape.
+        differ: Vec<(String, Vec<i64>, Vec<i64>)>,
+    },
+    /// An output of another shape.
+    OutputShape {
+        /// Its name.
+        output: String,
+        /// The record's.
+        recorded: Vec<i64>,
+        /// The model's.
+        found: Vec<i64>,
+    },
+    /// An output further away than the tolerance, or not there.
+    Output {
+        /// Its name.
+        output: String,
+        /// The form that ran.
+        form: Form,
+    },
+    /// The model did not run.
+    Engine {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What came of a record.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// Name of the record.
+    pub record: String,
+    /// The zoo's name of the model that ran, or why none did.
+    pub model: Result<String, String>,
+    /// Compared tensors of the state_dict.
+    pub names: usize,
+    /// Errors by output and form.
+    pub outputs: Vec<OutputError>,
+    /// Empty when the record holds.
+    pub failures: Vec<Failure>,
+}
+
+impl Outcome {
+    /// Whether the record ran and holds.
+    pub fn passed(&self) -> bool {
+        self.model.is_ok() && self.failures.is_empty()
+    }
+
+    /// The largest error of the outputs that count, or of all where none does.
+    pub fn worst(&self, form: Form) -> Option<f64> {
+        let of = |decides: bool| {
+            self.outputs
+                .iter()
+                .filter(|o| o.form == form && o.decides == decides)
+                .filter_map(|o| o.relative_error)
+                .reduce(f64::max)
+        };
+        of(true).or_else(|| of(false))
+    }
+}
+
+/// Runs a record: names and shapes first, then every output of the plain and of the fused form.
+///
+/// A record that this version has no code for is no error: `Outcome::model` says why it did not run.
+pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
+    let mut outcome = Outcome {
+        record: record.name.clone(),
+        model: Err(String::new()),
+        names: 0,
+        outputs: Vec::new(),
+        failures: Vec::new(),
+    };
+    let (variant, shape) = match runnable(record) {
+        Ok(found) => found,
+        Err(reason) => {
+            outcome.model = Err(reason);
+            return Ok(outcome);
+        }
+    };
+    outcome.model = Ok(variant.name.to_owned());
+    let recorded = record.values()?;
+    for form in [Form::Plain, Form::Fused] {
+        let session = match open(record, variant, check, form) {
+            Ok(session) => session,
+            Err(e) => {
+                outcome.failures.push(Failure::Engine {
+                    reason: e.to_string(),
+                });
+                break;
+            }
+        };
+        if form == Form::Plain {
+            compare_state(record, &session, &mut outcome);
+        }
+        compare_outputs(
+            record,
+            &recorded,
+            &session,
+            (shape, form),
+            check,
+            &mut outcome,
+        );
+    }
+    Ok(outcome)
+}
+
+/// The model and input shape of a record, or why it can not be run.
+fn runnable(record: &Record) -> Result<(&'static Variant, &[i64]), String> {
+    if let Some(kind) = &record.kind {
+        return Err(format!("no code for records of kind `{kind}` yet"));
+    }
+    let Some(shape) = &record.input_shape else {
+        return Err("no code for records without `input_shape` (operators) yet".to_owned());
+    };
+    if shape.len() != 4 {
+        return Err(format!("no code for inputs of shape {shape:?} yet"));
+    }
+    let name = record.model.as_deref().unwrap_or(&record.name);
+    let variant = zoo_backbones::find(name)
+        .or_else(|| zoo_backbones::find(without_size(name)))
+        .ok_or_else(|| {
+            format!("no model `{name}` in this zoo (a record may name one as `model`)")
+        })?;
+    Ok((variant, shape))
+}
+
+/// `biformer_tiny_256x128` is `biformer_tiny` at another size.
+fn without_size(name: &str) -> &str {
+    match name.rsplit_once('_') {
+        Some((model, size)) if size.split('x').all(|n| n.parse::<u32>().is_ok()) => model,
+        _ => name,
+    }
+}
+
+fn open(
+    record: &Record,
+    variant: &'static Variant,
+    check: &Check,
+    form: Form,
+) -> Result<Session, SessionError> {
+    let classes = record.config.get("num_classes").and_then(|n| n.as_i64());
+    let options = Options {
+        precision: check.precision,
+        fuse: form == Form::Fused,
+        build: BuildOptions {
+            classes: classes.unwrap_or(BuildOptions::default().classes),
+        },
+        ..check.options.clone()
+    };
+    let formula = Formula::new(&record.salt, record.gain);
+    Session::open(variant, &WeightsSource::Formula(formula), &options)
+}
+
+fn compare_state(record: &Record, session: &Session, outcome: &mut Outcome) {
+    let ours: BTreeMap<&str, &[i64]> = session
+        .state()
+        .iter()
+        .map(|(name, shape)| (name.as_str(), shape.as_slice()))
+        .collect();
+    let theirs: BTreeSet<&str> = record.state_dict.iter().map(|e| e.0.as_str()).collect();
+    let required = record.state_dict.iter().filter(|e| e.2 != "buffer");
+    let missing: Vec<String> = required
+        .filter(|e| !ours.contains_key(e.0.as_str()))
+        .map(|e| e.0.clone())
+        .collect();
+    let extra: Vec<String> = ours
+        .keys()
+        .filter(|name| !theirs.contains(*name))
+        .map(|name| (*name).to_owned())
+        .collect();
+    let differ: Vec<_> = record
+        .state_dict
+        .iter()
+        .filter_map(|StateEntry(name, shape, _)| {
+            let found = *ours.get(name.as_str())?;
+            (found != shape).then(|| (name.clone(), shape.clone(), found.to_vec()))
+        })
+        .collect();
+    outcome.names = ours.len();
+    if !missing.is_empty() {
+        outcome
+            .failures
+            .push(Failure::MissingNames { names: missing });
+    }
+    if !extra.is_empty() {
+        outcome.failures.push(Failure::ExtraNames { names: extra });
+    }
+    if !differ.is_empty() {
+        outcome.failures.push(Failure::Shapes { differ });
+    }
+    let found = session.params();
+    if let Some(recorded) = record.num_params.filter(|n| *n != found) {
+        outcome.failures.push(Failure::Params { recorded, found });
+    }
+}
+
+fn compare_outputs(
+    record: &Record,
+    recorded: &BTreeMap<String, Vec<f64>>,
+    session: &Session,
+    (shape, form): (&[i64], Form),
+    check: &Check,
+    outcome: &mut Outcome,
+) {
+    let formula = Formula::new(&record.salt, record.gain);
+    let input = Tensor::from_slice(&formula.fill_input(shape)).reshape(shape);
+    let seen = match session.record(&input) {
+        Ok(seen) => seen,
+        Err(e) => {
+            let reason = e.to_string();
+            outcome.failures.push(Failure::Engine { reason });
+            return;
+        }
+    };
+    for (name, values) in recorded {
+        let found = seen.get(name);
+        if let (Some(t), Some(shape)) = (found, record.outputs.get(name)) {
+            if t.size() != *shape && form == Form::Plain {
+                outcome.failures.push(Failure::OutputShape {
+                    output: name.clone(),
+                    recorded: shape.clone(),
+                    found: t.size(),
+                });
+                continue;
+            }
+        }
+        let error = found.and_then(|t| relative_error(&sampled(name, t), values));
+        let decides = check.decides(name);
+        if decides && error.is_none_or(|e| e.is_nan() || e > check.tolerance) {
+            outcome.failures.push(Failure::Output {
+                output: name.clone(),
+                form,
+            });
+        }
+        outcome.outputs.push(OutputError {
+            output: name.clone(),
+            form,
+            relative_error: error,
+            decides,
+        });
+    }
+}
+
+/// The elements that a record keeps of an output: all of `logits`, else floor(j * numel / 512).
+fn sampled(name: &str, t: &Tensor) -> Vec<f64> {
+    let flat = t
+        .to_device(tch::Device::Cpu)
+        .to_kind(tch::Kind::Double)
+        .contiguous()
+        .flatten(0, -1);
+    let numel = flat.size()[0];
+    let kept = if name == "logits" || numel <= SAMPLES {
+        flat
+    } else {
+        let index: Vec<i64> = (0..SAMPLES).map(|j| j * numel / SAMPLES).collect();
+        flat.index_select(0, &Tensor::from_slice(&index))
+    };
+    Vec::<f64>::try_from(&kept).unwrap_or_default()
+}
+
+/// max |a - b| / max |b|; the absolute error where b is all zero; `None` where the lengths differ.
+fn relative_error(a: &[f64], b: &[f64]) -> Option<f64> {
+    if a.len() != b.len() {
+        return None;
+    }
+    let worst = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold(0.0, |worst: f64, v| {
+            // f64::max would drop a NaN.
+            if worst.is_nan() || v.abs() <= worst {
+                worst
+            } else {
+                v.abs()
+            }
+        })
+    };
+    let difference = worst(&mut a.iter().zip(b).map(|(a, b)| a - b));
+    let scale = worst(&mut b.iter().copied());
+    Some(if scale > 0.0 {
+        difference / scale
+    } else {
+        difference
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_relative_to_the_largest_value() {
+        assert_eq!(relative_error(&[1.0, 4.5], &[1.0, 4.0]), Some(0.125));
+        assert_eq!(relative_error(&[0.5], &[0.0]), Some(0.5));
+        assert_eq!(relative_error(&[1.0], &[1.0, 2.0]), None);
+        assert!(
+            relative_error(&[f64::NAN, 1.0], &[1.0, 1.0])
+                .unwrap()
+                .is_nan()
+        );
+    }
+
+    #[test]
+    fn a_size_suffix_is_not_part_of_the_name() {
+        assert_eq!(without_size("biformer_tiny_256x128"), "biformer_tiny");
+        assert_eq!(without_size("deit_tiny_patch16_224"), "deit_tiny_patch16");
+        assert_eq!(without_size("shvit_s1_dist"), "shvit_s1_dist");
+    }
+
+    #[test]
+    fn samples_are_evenly_spaced() {
+        let t = Tensor::arange(1024, (tch::Kind::Double, tch::Device::Cpu));
+        let kept = sampled("stem", &t);
+        assert_eq!((kept.len(), kept[1], kept[511]), (512, 2.0, 1022.0));
+        assert_eq!(sampled("logits", &t).len(), 1024);
+    }
+}

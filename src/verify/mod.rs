@@ -1,0 +1,11 @@
+//! Parity: a record says what a reference model computed from formula weights; the zoo's model must compute the same.
+//!
+//! A record is a pair `NAME.json` (salt, gain, input shape, state_dict, outputs) and `NAME.safetensors` (float64 values:
+//! `logits` whole, every other output as 512 evenly spaced elements). Anybody can make one from a Python model;
+//! `docs/records.md` says how.
+
+mod check;
+mod record;
+
+pub use check::{Check, Failure, Form, Outcome, OutputError, verify};
+pub use record::{Record, RecordError, StateEntry, find_records};
