@@ -9,6 +9,6 @@ mod precision;
 mod session;
 
 pub use device::{Device, DeviceError, LIBTORCH_VERSION, libtorch_dir};
-pub use load::{WeightsError, WeightsSource};
+pub use load::{WeightsError, WeightsSource, key_maps};
 pub use precision::{Precision, UnknownPrecision};
 pub use session::{Options, Session, SessionError};

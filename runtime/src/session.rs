@@ -95,7 +95,7 @@ impl Session {
             guarded(|| (variant.build)(&store.root(), &options.build)).map_err(engine)?;
         let state = state_of(&store);
         let params = count_params(&store);
-        let report = load::apply(weights, variant, &mut store, &state, options.precision)?;
+        let report = load::apply(weights, variant, &mut store, &state)?;
         guarded(|| {
             if options.fuse {
                 tch::no_grad(|| model.fuse());

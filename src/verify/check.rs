@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 use zoo_backbones::{BuildOptions, Variant};
 use zoo_runtime::{Options, Precision, Session, SessionError, WeightsSource};
-use zoo_weights::Formula;
+use zoo_weights::formula::Formula;
 
 /// Elements kept of an output other than `logits`.
 const SAMPLES: i64 = 512;
@@ -236,8 +236,15 @@ fn open(
         },
         ..check.options.clone()
     };
-    let formula = Formula::new(&record.salt, record.gain);
+    let formula = formula(record);
     Session::open(variant, &WeightsSource::Formula(formula), &options)
+}
+
+fn formula(record: &Record) -> Formula {
+    Formula {
+        salt: record.salt.clone(),
+        gain: record.gain,
+    }
 }
 
 fn compare_state(record: &Record, session: &Session, outcome: &mut Outcome) {
@@ -291,8 +298,8 @@ fn compare_outputs(
     check: &Check,
     outcome: &mut Outcome,
 ) {
-    let formula = Formula::new(&record.salt, record.gain);
-    let input = Tensor::from_slice(&formula.fill_input(shape)).reshape(shape);
+    let unsigned: Vec<usize> = shape.iter().map(|n| n.unsigned_abs() as usize).collect();
+    let input = Tensor::from_slice(&formula(record).fill_input(&unsigned)).reshape(shape);
     let seen = match session.record(&input) {
         Ok(seen) => seen,
         Err(e) => {
