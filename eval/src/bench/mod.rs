@@ -1,1 +1,28 @@
-//! Statistics of repeated timings on a machine that others use too.
+//! Benchmarks that hold up on a shared machine.
+//!
+//! What is timed is a [`Subject`]: one forward pass of one engine. A [`Schedule`] warms every subject up, then
+//! times them in short blocks that take turns, so that a change of the machine's mood meets all of them. Around
+//! each block a [`CpuMeter`] asks how much of the machine OTHER processes used; a block with too much of it is
+//! discarded, counted and tried again. [`Report`] is what comes out, raw times included (`docs/bench-report.md`).
+//!
+//! Several engines in one process disturb each other (idle thread pools spin), so an engine can also be a process
+//! of its own that answers a line protocol: [`worker`]. Nothing here knows an engine, a model or a tensor.
+
+mod clock;
+mod load;
+mod ratio;
+mod report;
+mod schedule;
+mod stats;
+mod subject;
+pub mod worker;
+
+pub use clock::{Clock, SystemClock};
+pub use load::{CpuMeter, CpuReading, LoadUnavailable, ProcMeter, other_load, own_cpu_s};
+pub use ratio::{Ratio, paired_speed_up};
+pub use report::{CaseReport, Context, Input, Machine, OtherLoad, RatioReport, Report, SCHEMA};
+pub use schedule::{
+    BenchError, Block, Case, Instruments, Measured, Progress, Schedule, WarmUp, WarmUpLimits, Watch,
+};
+pub use stats::{Stats, median, percentile};
+pub use subject::{Description, Subject};

@@ -1,0 +1,250 @@
+"""Times zoo and other engines on the same model, weights, input, threads and batch, taking turns in one run.
+
+    python bench/compare.py shvit-s1 --engines zoo,eager,compile,ort,openvino --batch 1,8 --threads 4
+
+Every engine is a process of its own. Before anything is timed their outputs are held to each other; an engine that
+cannot run, that runs something else than it was asked, or whose outputs differ is left out and named, and the exit
+status is 1. Ctrl-C prints what was measured so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import formula
+from protocol import WorkerFailed, WorkerProcess
+from schedule import Case, Schedule, run
+
+HERE = Path(__file__).resolve().parent
+SALT, GAIN = "zoo", 0.7
+BASE = "eager"
+TOLERANCE = {"f32": 1e-4, "bf16": 5e-2}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="zoo's name, such as shvit-s1")
+    parser.add_argument("--engines", default="zoo,eager,compile,ort,openvino",
+                        help="also zoo:NAME for `zoo bench --engine NAME`, and eager+cl or compile+cl for channels last")
+    parser.add_argument("--batch", default="1,8", help="batch sizes")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--block", type=float, default=0.25, help="seconds of one block")
+    parser.add_argument("--attempts", type=int, default=3, help="tries at each block until one is to keep")
+    parser.add_argument("--max-other-load", type=float, default=0.25, help="cores; a block beside more is discarded")
+    parser.add_argument("--timm-model", help="timm's name, where it is not zoo's with _ for -")
+    parser.add_argument("--weights", help="safetensors file in timm's names, for the peers (default: formula weights)")
+    parser.add_argument("--zoo-weights", default=f"formula:{SALT}:{GAIN}", help="the same weights, for zoo")
+    parser.add_argument("--zoo", default="zoo", help="the zoo program")
+    parser.add_argument("--onnx", help="ONNX file for ort and openvino, instead of torch's export")
+    parser.add_argument("--json", help="write the report to this file")
+    return parser.parse_args()
+
+
+def command(engine: str, args: argparse.Namespace) -> list[str]:
+    """How to start the worker of an engine."""
+    common = ["--threads", str(args.threads), "--dtype", args.dtype, "--device", args.device]
+    kind, _, variant = engine.partition(":")
+    if kind == "zoo":
+        choice = ["--engine", variant] if variant else []
+        return [args.zoo, "bench", "--worker", args.model, "--weights", args.zoo_weights, *common, *choice]
+    peer, _, layout = engine.partition("+")
+    if layout not in ("", "cl"):
+        raise WorkerFailed(f"unknown variant +{layout}: +cl is there")
+    extra = ["--channels-last"] if layout == "cl" else []
+    extra += ["--onnx", args.onnx] if args.onnx else []
+    return [sys.executable, str(HERE / "peer_worker.py"), "--engine", peer, "--model", args.timm_model, "--weights",
+            args.weights, *common, *extra]
+
+
+class Field:
+    """The engines that run, and why the others do not."""
+
+    def __init__(self) -> None:
+        self.workers: list[WorkerProcess] = []
+        self.descriptions: dict[str, dict[str, Any]] = {}
+        self.agreement: dict[str, float] = {}
+        self.left_out: dict[str, str] = {}
+
+    def start(self, engines: list[str], args: argparse.Namespace) -> None:
+        env = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
+        for engine in engines:
+            try:
+                self.workers.append(WorkerProcess(engine, command(engine, args), env))
+            except WorkerFailed as why:
+                self.left_out[engine] = str(why)
+        self._keep(lambda worker: self._describe(worker, args))
+
+    def _keep(self, check: Any) -> None:
+        """Keeps the workers that pass `check`; the others are ended and their reason is noted."""
+        kept = []
+        for worker in self.workers:
+            try:
+                check(worker)
+                kept.append(worker)
+            except WorkerFailed as why:
+                self.left_out[worker.label] = str(why)
+                worker.close()
+        self.workers = kept
+
+    def _describe(self, worker: WorkerProcess, args: argparse.Namespace) -> None:
+        description = worker.ask({"cmd": "describe"})
+        for key, asked in (("dtype", args.dtype), ("threads", args.threads)):
+            if description[key] != asked:
+                raise WorkerFailed(f"{key} is {description[key]}, {asked} was asked")
+        if description["device"].split()[0].split(":")[0] != args.device.split(":")[0]:
+            raise WorkerFailed(f"device is {description['device']}, {args.device} was asked")
+        self.descriptions[worker.label] = {**description, "name": worker.label}
+
+    def agree(self, batches: list[int], tolerance: float) -> None:
+        """Holds every worker's logits to the base's, at each batch size."""
+        reference: dict[int, list[list[float]]] = {}
+
+        def check(worker: WorkerProcess) -> None:
+            for batch in batches:
+                found = worker.ask({"cmd": "logits", "batch": batch, "salt": SALT})["logits"]
+                difference = relative_difference(found, reference.setdefault(batch, found))
+                self.agreement[worker.label] = max(difference, self.agreement.get(worker.label, 0.0))
+                if not difference <= tolerance:
+                    raise WorkerFailed(f"its logits differ from {self.workers[0].label}'s by {difference:.1e} at batch "
+                                       f"{batch}; {tolerance:.0e} is allowed")
+
+        self.workers.sort(key=lambda worker: worker.label != BASE)
+        self._keep(check)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close()
+
+
+def relative_difference(found: list[list[float]], reference: list[list[float]]) -> float:
+    """max |a - b| / max |b|; infinite when the shapes differ, not a number when a logit is none."""
+    if [len(row) for row in found] != [len(row) for row in reference]:
+        return float("inf")
+    pairs = [(a, b) for rows in zip(found, reference) for a, b in zip(*rows)]
+    differences = [abs(a - b) for a, b in pairs]
+    if any(d != d for d in differences):
+        return float("nan")
+    return max(differences) / max(abs(b) for _, b in pairs)
+
+
+def machine() -> dict[str, Any]:
+    cpu = None
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"system": f"{platform.system().lower()} {platform.machine()}", "cpu": cpu, "cores": cores}
+
+
+def report(field: Field, cases: list[Case], schedule: Schedule, finished: bool) -> dict[str, Any]:
+    """`zoo.bench/1`, with what only a comparison has under `comparison`."""
+    base = field.workers[0].label
+    bases = {case.batch: case for case in cases if case.worker.label == base}
+    blind = any(block.other_load is None for case in cases for block in case.blocks)
+    unavailable = {"kind": "unavailable", "why": "this system has no /proc/stat"}
+    return {
+        "schema": "zoo.bench/1",
+        "tool": "bench/compare.py",
+        "machine": machine(),
+        "input": {"kind": "formula", "salt": SALT},
+        "subjects": list(field.descriptions.values()),
+        "schedule": vars(schedule),
+        "other_load": unavailable if blind else {"kind": "measured"},
+        "interrupted": not finished,
+        "cases": [case.report() for case in cases],
+        "ratios": [
+            {"subject": case.worker.label, "base": base, "batch": case.batch,
+             "speed_up": case.speed_up(bases[case.batch])}
+            for case in cases if case.worker.label != base
+        ],
+        "comparison": {"max_relative_difference": field.agreement, "left_out": field.left_out},
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The report for reading."""
+    ratios = {(r["subject"], r["batch"]): r["speed_up"] for r in result["ratios"]}
+    base = next(iter(result["cases"]))["subject"] if result["cases"] else BASE
+    rows = [["batch", "engine", "median ms", "p90", "p99", "images/s", f"speed-up over {base}", "blocks kept/discarded"]]
+    for case in sorted(result["cases"], key=lambda case: case["batch"]):
+        stats, ratio = case["stats"], ratios.get((case["subject"], case["batch"]))
+        figures = ["-"] * 4
+        if stats:
+            per_block = case["median_of_blocks_s"]
+            times = [per_block, stats["p90_s"], stats["p99_s"]]
+            figures = [f"{1e3 * t:.2f}" for t in times] + [f"{case['batch'] / per_block:.1f}"]
+        speed_up = "-"
+        if case["subject"] == base and stats:
+            speed_up = "1"
+        elif ratio:
+            speed_up = f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] {100 * ratio['coverage']:.0f} %"
+        blocks = f"{case['kept']}/{case['discarded']}"
+        rows.append([str(case["batch"]), case["subject"], *figures, speed_up, blocks])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    for case in result["cases"]:
+        lines += [f"warning: {case['subject']}, batch {case['batch']}: {text}" for text in case["warnings"]]
+    if result["other_load"]["kind"] == "unavailable":
+        lines.append(f"warning: other processes' load is unknown ({result['other_load']['why']}); no block was discarded")
+    if result["interrupted"]:
+        lines.append("interrupted: these are the figures up to then")
+    return "\n".join(lines)
+
+
+def compare(args: argparse.Namespace, field: Field) -> int:
+    batches = [int(batch) for batch in args.batch.split(",")]
+    schedule = Schedule(args.rounds, args.block, args.max_other_load, args.attempts)
+    field.start(args.engines.split(","), args)
+    field.agree(batches, TOLERANCE[args.dtype])
+    for label, description in field.descriptions.items():
+        if label not in field.left_out:
+            options = ", ".join(description["options"])
+            print(f"{label}: {description['engine']} {description['version']}, {description['device']}, "
+                  f"{description['dtype']}, {description['threads']} threads{options and ', ' + options}; "
+                  f"logits within {field.agreement[label]:.1e} of {field.workers[0].label}'s")
+    for engine, why in field.left_out.items():
+        print(f"{engine}: LEFT OUT: {why}")
+    if not field.workers:
+        return 1
+    cases = [Case(worker, batch) for batch in batches for worker in field.workers]
+    finished = run(cases, schedule, lambda step: print(step, file=sys.stderr))
+    result = report(field, cases, schedule, finished)
+    print(table(result))
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if not finished:
+        return 130
+    return 1 if field.left_out else 0
+
+
+def main() -> int:
+    args = arguments()
+    args.timm_model = args.timm_model or args.model.replace("-", "_")
+    field = Field()
+    with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
+        try:
+            if not args.weights:
+                args.weights = str(Path(folder) / "formula.safetensors")
+                formula.write_shvit(args.timm_model, SALT, GAIN, args.weights)
+            return compare(args, field)
+        except KeyboardInterrupt:
+            print("interrupted before anything was timed", file=sys.stderr)
+            return 130
+        finally:
+            field.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

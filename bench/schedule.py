@@ -1,0 +1,128 @@
+"""Warm-up, then rounds of interleaved blocks; blocks beside other processes' load are discarded and tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from load import LoadMeter
+from stats import median, median_interval, summary
+
+
+class Worker(Protocol):
+    label: str
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Times in seconds, load in cores."""
+
+    rounds: int = 12
+    block_s: float = 0.25
+    max_other_load: float = 0.25
+    attempts: int = 3
+    warm_up: dict[str, float] = field(default_factory=lambda: {"min_s": 0.5, "max_s": 10.0, "settled": 0.05})
+
+
+@dataclass
+class Block:
+    round: int
+    times_s: list[float]
+    other_load: float | None
+    kept: bool
+
+
+@dataclass
+class Case:
+    """One worker at one batch size."""
+
+    worker: Worker
+    batch: int
+    warm_up: dict[str, Any] | None = None
+    blocks: list[Block] = field(default_factory=list)
+
+    def round_medians(self) -> dict[int, float]:
+        return {b.round: median(b.times_s) for b in self.blocks if b.kept}
+
+    def speed_up(self, base: Case) -> dict[str, Any] | None:
+        """Over `base`, from the rounds that kept a block of both."""
+        own = self.round_medians()
+        return median_interval([b / own[r] for r, b in base.round_medians().items() if r in own])
+
+    def report(self) -> dict[str, Any]:
+        """An entry of a report's `cases`."""
+        kept = [b for b in self.blocks if b.kept]
+        lost = [b for b in self.blocks if not b.kept]
+        medians = list(self.round_medians().values())
+        return {
+            "subject": self.worker.label,
+            "batch": self.batch,
+            "warm_up": self.warm_up,
+            "stats": summary([t for b in kept for t in b.times_s], self.batch),
+            "median_of_blocks_s": median(medians) if medians else None,
+            "discarded_stats": summary([t for b in lost for t in b.times_s], self.batch),
+            "kept": len(kept),
+            "discarded": len(lost),
+            "warnings": self._warnings(len(kept), len(lost)),
+            "blocks": [asdict(b) for b in self.blocks],
+        }
+
+    def _warnings(self, kept: int, lost: int) -> list[str]:
+        warnings = []
+        if kept == 0 and lost > 0:
+            under_load = 1e3 * median([t for b in self.blocks for t in b.times_s])
+            warnings.append(f"all {lost} blocks were discarded: other processes kept the machine busy; there is no "
+                            f"figure (beside that load the median was {under_load:.1f} ms)")
+        elif lost > kept:
+            warnings.append(f"{lost} of {kept + lost} blocks were discarded: other processes keep the machine busy")
+        if self.warm_up and not self.warm_up["settled"]:
+            warnings.append(f"times had not settled after {self.warm_up['seconds']:.1f} s of warm-up")
+        return warnings
+
+
+def warm_up(case: Case, schedule: Schedule) -> None:
+    """Blocks until the medians of two in a row agree, or the time is over."""
+    limits = schedule.warm_up
+    seconds, calls, previous, settled = 0.0, 0, 0.0, False
+    while seconds < limits["max_s"] and not (settled and seconds >= limits["min_s"]):
+        answer = case.worker.ask({"cmd": "block", "batch": case.batch, "seconds": schedule.block_s})
+        current = median(answer["times_s"])
+        settled = previous > 0 and abs(current / previous - 1) < limits["settled"]
+        previous = current
+        seconds += sum(answer["times_s"])
+        calls += len(answer["times_s"])
+    case.warm_up = {"calls": calls, "seconds": seconds, "settled": settled}
+
+
+def run(cases: list[Case], schedule: Schedule, progress: Callable[[str], None]) -> bool:
+    """Fills the cases' blocks. False when Ctrl-C ended it early: what was measured so far stands."""
+    try:
+        for case in cases:
+            progress(f"warming up {case.worker.label}, batch {case.batch}")
+            warm_up(case, schedule)
+        for number in range(schedule.rounds):
+            progress(f"round {number + 1} of {schedule.rounds}")
+            _round(cases, number, schedule)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def _round(cases: list[Case], number: int, schedule: Schedule) -> None:
+    """One block of each case, starting one later each round; those to discard are tried again after the others."""
+    start = number % len(cases)
+    due = cases[start:] + cases[:start]
+    for _ in range(schedule.attempts):
+        due = [case for case in due if not _block(case, number, schedule)]
+
+
+def _block(case: Case, number: int, schedule: Schedule) -> bool:
+    meter = LoadMeter()
+    answer = case.worker.ask({"cmd": "block", "batch": case.batch, "seconds": schedule.block_s})
+    load = meter.other_load(answer["cpu_s"])
+    kept = load is None or load <= schedule.max_other_load
+    case.blocks.append(Block(number, answer["times_s"], load, kept))
+    return kept
