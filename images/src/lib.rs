@@ -2,9 +2,11 @@
 //!
 //! No model, no metric, no data set layout: bytes in, pixels or floats out.
 
+mod decode;
 mod resize;
 mod transform;
 
+pub use decode::{DecodeError, Format, MAX_PIXELS, decode};
 pub use resize::{Interpolation, resize};
 pub use transform::Transform;
 

@@ -66,7 +66,11 @@ impl Transform {
     pub fn write(&self, image: &Rgb, out: &mut [f32]) {
         let (height, width) = self.size;
         let plane = height * width;
-        assert_eq!(out.len(), 3 * plane, "the output holds 3 x {height} x {width}");
+        assert_eq!(
+            out.len(),
+            3 * plane,
+            "the output holds 3 x {height} x {width}"
+        );
         let tables = self.tables();
         for (channel, values) in out.chunks_exact_mut(plane.max(1)).enumerate() {
             values.fill(tables[channel][0]);

@@ -83,9 +83,7 @@ fn group(weights: &[i32]) -> Group {
         *slot = split(weight);
     }
     let [a, b, c, d] = four;
-    let lanes = |first, second| {
-        _mm256_set_m128i(_mm_set1_epi32(second), _mm_set1_epi32(first))
-    };
+    let lanes = |first, second| _mm256_set_m128i(_mm_set1_epi32(second), _mm_set1_epi32(first));
     Group {
         high: lanes(pair(a.0, b.0), pair(c.0, d.0)),
         low: lanes(pair(a.1, b.1), pair(c.1, d.1)),
