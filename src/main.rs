@@ -1,2 +1,50 @@
-//! The `zoo` command.
-fn main() {}
+//! The `zoo` command: parse, call, print.
+
+mod commands;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Vision backbones: evaluate, time, check, convert.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "zoo", version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Eval(commands::eval::Arguments),
+    Merge(commands::merge::Arguments),
+    Bench(commands::bench::Arguments),
+    Predict(commands::predict::Arguments),
+    List(commands::list::Arguments),
+    Verify(commands::verify::Arguments),
+    Weights(commands::weights::Arguments),
+    Draw(commands::draw::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Eval(arguments) => commands::eval::run(&arguments),
+        Command::Merge(arguments) => commands::merge::run(&arguments),
+        Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Predict(arguments) => commands::predict::run(&arguments),
+        Command::List(arguments) => commands::list::run(&arguments),
+        Command::Verify(arguments) => commands::verify::run(&arguments),
+        Command::Weights(arguments) => commands::weights::run(&arguments),
+        Command::Draw(arguments) => commands::draw::run(&arguments),
+    };
+    match result {
+        Ok(exit) => ExitCode::from(exit as u8),
+        // Whoever read our output has gone (`zoo list | head`): nothing is wrong.
+        Err(e) if commands::output::is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("zoo: error: {e:#}");
+            ExitCode::from(commands::Exit::Failed as u8)
+        }
+    }
+}

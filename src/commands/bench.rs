@@ -1,0 +1,327 @@
+//! `zoo bench`: how fast models run here.
+
+use super::output::{print, print_json, table};
+use super::{Exit, model, stop_on_interrupt};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::io;
+use std::path::PathBuf;
+use tch::Tensor;
+use zoo::backbones::Variant;
+use zoo::eval::PredictError;
+use zoo::eval::bench::worker::{self, Worker};
+use zoo::eval::bench::{
+    BenchContext, Description, Input, Instruments, Machine, Progress, Report, Schedule, Subject,
+    SystemClock, Watch,
+};
+use zoo::eval::data::{DataSet, OpenOptions};
+use zoo::runtime::{LIBTORCH_VERSION, Session};
+use zoo::weights::formula::Formula;
+
+/// Time models: p50, p90, p99, images/s, with warm-up and blocks that other load disturbed left out.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Models or globs; several are timed in turn, block by block, and compared with the first.
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<String>,
+    /// Images per call.
+    #[arg(long, value_delimiter = ',', default_value = "1,8")]
+    batch: Vec<usize>,
+    /// Time on images from this folder (any layout that eval reads). Default: random numbers.
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Rounds of blocks.
+    #[arg(long, default_value_t = 12)]
+    rounds: usize,
+    /// Seconds of a block.
+    #[arg(long, default_value_t = 0.25)]
+    block: f64,
+    /// Discard blocks during which other processes used more cores than this.
+    #[arg(long, default_value_t = 0.25, value_name = "CORES")]
+    max_load: f64,
+    /// Print JSON (schema zoo.bench/1).
+    #[arg(long)]
+    json: bool,
+    /// Answer the requests of bench/compare.py on stdin instead (one model).
+    #[arg(long, hide = true)]
+    worker: bool,
+    #[command(flatten)]
+    run: model::ModelArguments,
+}
+
+/// The salt of the random input, whose formula the goldens share.
+const SALT: &str = "zoo";
+
+/// A session with its images ready on the device.
+struct Timed {
+    session: Session,
+    images: Option<Tensor>,
+    ready: Vec<(usize, Tensor)>,
+}
+
+impl Timed {
+    fn open(arguments: &Arguments, variant: &'static Variant) -> Result<Timed> {
+        let session = arguments.run.open(variant)?;
+        let images = match &arguments.images {
+            Some(dir) => Some(load_images(dir, variant, &arguments.batch)?),
+            None => None,
+        };
+        Ok(Timed {
+            session,
+            images,
+            ready: Vec::new(),
+        })
+    }
+
+    fn size(&self) -> [i64; 2] {
+        let (height, width) = self.session.variant().preprocessing.size;
+        [height as i64, width as i64]
+    }
+
+    fn input(&mut self, batch: usize) -> Tensor {
+        if let Some((_, x)) = self.ready.iter().find(|(n, _)| *n == batch) {
+            return x.shallow_clone();
+        }
+        let x = match &self.images {
+            Some(images) => {
+                let index: Vec<i64> = (0..batch as i64).map(|i| i % images.size()[0]).collect();
+                images.index_select(0, &Tensor::from_slice(&index))
+            }
+            None => formula_input(batch, self.size(), SALT),
+        };
+        let x = self.session.prepare(&x);
+        self.ready.push((batch, x.shallow_clone()));
+        x
+    }
+}
+
+impl Subject for Timed {
+    fn name(&self) -> &str {
+        self.session.variant().name
+    }
+
+    fn run_once(&mut self, batch: usize) -> Result<(), PredictError> {
+        let x = self.input(batch);
+        self.session.logits(&x).map_err(to_predict_error)?;
+        self.session.synchronize();
+        Ok(())
+    }
+}
+
+impl Worker for Timed {
+    fn describe(&self) -> Description {
+        let options = self.session.options();
+        let [height, width] = self.size();
+        Description {
+            name: "zoo".to_owned(),
+            engine: "libtorch".to_owned(),
+            version: LIBTORCH_VERSION.to_owned(),
+            model: self.session.variant().name.to_owned(),
+            device: options.device.to_string(),
+            dtype: options.precision.to_string(),
+            threads: tch::get_num_threads() as usize,
+            input: [3, height as usize, width as usize],
+            options: if options.fuse {
+                vec!["fused".to_owned(), "channels-last".to_owned()]
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn logits(&mut self, batch: usize, salt: &str) -> Result<Vec<Vec<f64>>, PredictError> {
+        let x = formula_input(batch, self.size(), salt);
+        let logits = self.session.logits(&x).map_err(to_predict_error)?;
+        Vec::<Vec<f64>>::try_from(
+            logits
+                .to_device(tch::Device::Cpu)
+                .to_kind(tch::Kind::Double),
+        )
+        .map_err(to_predict_error)
+    }
+}
+
+fn to_predict_error(e: impl std::fmt::Display) -> PredictError {
+    PredictError(e.to_string())
+}
+
+fn formula_input(batch: usize, [height, width]: [i64; 2], salt: &str) -> Tensor {
+    let formula = Formula {
+        salt: salt.to_owned(),
+        gain: 1.0,
+    };
+    let shape = [batch, 3, height as usize, width as usize];
+    Tensor::from_slice(&formula.fill_input(&shape)).reshape(shape.map(|n| n as i64))
+}
+
+/// As many readable images as the largest batch needs, [N, 3, H, W].
+fn load_images(dir: &PathBuf, variant: &Variant, batches: &[usize]) -> Result<Tensor> {
+    let options = OpenOptions {
+        need_labels: false,
+        ..OpenOptions::default()
+    };
+    let set = DataSet::open(dir, &options)?;
+    let transform = model::transform(&variant.preprocessing);
+    let (height, width) = transform.size;
+    let wanted = batches.iter().copied().max().unwrap_or(1);
+    let mut pixels = Vec::new();
+    let mut count = 0;
+    for sample in &set.samples {
+        if count == wanted {
+            break;
+        }
+        let Ok(image) = zoo::eval::decode_sample(sample) else {
+            continue;
+        };
+        let start = pixels.len();
+        pixels.resize(start + 3 * height * width, 0.0);
+        transform.write(&image, &mut pixels[start..]);
+        count += 1;
+    }
+    if count == 0 {
+        bail!("{}: no readable image", dir.display());
+    }
+    Ok(Tensor::from_slice(&pixels).reshape([count as i64, 3, height as i64, width as i64]))
+}
+
+/// Times the models and prints the report.
+pub fn run(arguments: &Arguments) -> Result<Exit> {
+    let variants = model::variants(&arguments.models)?;
+    let mut timed = Vec::new();
+    for variant in variants {
+        timed.push(Timed::open(arguments, variant)?);
+    }
+    if arguments.worker {
+        let [only] = timed.as_mut_slice() else {
+            bail!("--worker times one model");
+        };
+        let (stdin, stdout) = (io::stdin().lock(), io::stdout().lock());
+        worker::serve(stdin, stdout, only, &SystemClock::default())?;
+        return Ok(Exit::Done);
+    }
+    let report = measure(arguments, &mut timed)?;
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        print_report(&report)?;
+    }
+    Ok(if report.interrupted {
+        Exit::Interrupted
+    } else {
+        Exit::Done
+    })
+}
+
+fn measure(arguments: &Arguments, timed: &mut [Timed]) -> Result<Report> {
+    let schedule = Schedule {
+        rounds: arguments.rounds,
+        block_s: arguments.block,
+        max_other_load: arguments.max_load,
+        ..Schedule::default()
+    };
+    let context = BenchContext {
+        tool: format!("zoo {}", env!("CARGO_PKG_VERSION")),
+        machine: Machine::this(),
+        input: match &arguments.images {
+            Some(dir) => Input::Images {
+                path: dir.display().to_string(),
+                count: timed
+                    .iter()
+                    .filter_map(|t| t.images.as_ref())
+                    .map(|x| x.size()[0] as usize)
+                    .max()
+                    .unwrap_or(0),
+            },
+            None => Input::Formula {
+                salt: SALT.to_owned(),
+            },
+        },
+        subjects: timed.iter().map(Worker::describe).collect(),
+    };
+    let stop = stop_on_interrupt()?;
+    let mut progress = |step: &Progress<'_>| {
+        if let Progress::WarmedUp { subject, batch, .. } = step {
+            eprintln!("zoo: {subject} at batch {batch} is warm");
+        }
+    };
+    let mut watch = Watch {
+        stop: &stop,
+        progress: &mut progress,
+    };
+    let mut subjects: Vec<&mut dyn Subject> =
+        timed.iter_mut().map(|t| t as &mut dyn Subject).collect();
+    let measured = schedule
+        .run(
+            &mut subjects,
+            &arguments.batch,
+            &mut Instruments::default(),
+            &mut watch,
+        )
+        .context("benchmark")?;
+    Ok(Report::new(context, schedule, measured))
+}
+
+fn print_report(report: &Report) -> Result<()> {
+    for d in &report.context.subjects {
+        print(format!(
+            "{}: {} {} on {}, {}, {} thread(s), {}",
+            d.model,
+            d.engine,
+            d.version,
+            d.device,
+            d.dtype,
+            d.threads,
+            if d.options.is_empty() {
+                "plain".to_owned()
+            } else {
+                d.options.join(", ")
+            }
+        ))?;
+    }
+    print(match &report.context.input {
+        Input::Images { path, count } => format!("input: {count} real images of {path}"),
+        Input::Formula { .. } | Input::Random { .. } => "input: random numbers".to_owned(),
+    })?;
+    let mut lines = table(&[
+        "model", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "blocks", "discarded",
+    ]);
+    for case in &report.cases {
+        let stats = case.stats.as_ref();
+        let ms = |pick: fn(&zoo::eval::bench::Stats) -> f64| {
+            stats.map_or("-".to_owned(), |s| format!("{:.2}", pick(s) * 1e3))
+        };
+        lines.add_row([
+            case.subject.clone(),
+            case.batch.to_string(),
+            ms(|s| s.p50_s),
+            ms(|s| s.p90_s),
+            ms(|s| s.p99_s),
+            stats.map_or("-".to_owned(), |s| format!("{:.1}", s.images_per_s)),
+            case.kept.to_string(),
+            case.discarded.to_string(),
+        ]);
+    }
+    print(lines)?;
+    for ratio in &report.ratios {
+        if let Some(speed_up) = &ratio.speed_up {
+            print(format!(
+                "{} at batch {}: {:.2}x the speed of {} (95 %: {:.2} to {:.2})",
+                ratio.subject,
+                ratio.batch,
+                speed_up.median,
+                ratio.base,
+                speed_up.low,
+                speed_up.high
+            ))?;
+        }
+    }
+    for case in &report.cases {
+        for warning in &case.warnings {
+            print(format!(
+                "warning: {} at batch {}: {warning}",
+                case.subject, case.batch
+            ))?;
+        }
+    }
+    Ok(())
+}

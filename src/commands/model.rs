@@ -1,0 +1,142 @@
+//! Choosing a model, its weights and how it runs: the same arguments for every command that runs one.
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use std::path::PathBuf;
+use zoo::backbones::{self, BuildOptions, Interpolation, Preprocessing, Variant};
+use zoo::images::Transform;
+use zoo::runtime::{Device, Options, Precision, Session, WeightsSource};
+
+/// How a model is loaded and run.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArguments {
+    /// Weights: a checkpoint (safetensors, .pth, .pt, .bin), or formula[:SALT[:GAIN]]. Default: formula weights, until
+    /// trained ones are found for the model.
+    #[arg(long, value_name = "FILE|formula")]
+    pub weights: Option<String>,
+    /// The container to read inside a checkpoint, such as model_ema.
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
+    /// f32, f64, bf16 or f16.
+    #[arg(long, default_value = "f32")]
+    pub dtype: Precision,
+    /// Threads of libtorch's operators. Default: all cores.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// Run the model as it was trained: norms apart, branches apart, no prepacked kernels.
+    #[arg(long)]
+    pub no_fuse: bool,
+    /// Width of the head.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    pub classes: i64,
+}
+
+impl ModelArguments {
+    /// Where the weights come from.
+    pub fn source(&self) -> Result<WeightsSource> {
+        let source: WeightsSource = self.weights.as_deref().unwrap_or("formula").parse()?;
+        match (source, &self.container) {
+            (WeightsSource::File { path, .. }, container) => Ok(WeightsSource::File {
+                path,
+                container: container.clone(),
+            }),
+            (WeightsSource::Formula(_), Some(_)) => {
+                bail!("--container names a part of a checkpoint: give one with --weights FILE")
+            }
+            (formula, None) => Ok(formula),
+        }
+    }
+
+    /// How to open a session.
+    pub fn options(&self) -> Options {
+        Options {
+            device: self.device,
+            precision: self.dtype,
+            threads: self.threads.map(Into::into),
+            fuse: !self.no_fuse,
+            build: BuildOptions {
+                classes: self.classes,
+            },
+        }
+    }
+
+    /// The model, loaded.
+    pub fn open(&self, variant: &'static Variant) -> Result<Session> {
+        Session::open(variant, &self.source()?, &self.options())
+            .with_context(|| format!("opening {}", variant.name))
+    }
+}
+
+/// The one variant of this name.
+pub fn variant(name: &str) -> Result<&'static Variant> {
+    backbones::find(name).ok_or_else(|| unknown(name))
+}
+
+/// The variants that names and globs select, each once, in the order given.
+pub fn variants(names: &[String]) -> Result<Vec<&'static Variant>> {
+    let mut chosen: Vec<&'static Variant> = Vec::new();
+    for name in names {
+        let found = backbones::matching(name);
+        if found.is_empty() {
+            return Err(unknown(name));
+        }
+        for variant in found {
+            if !chosen.iter().any(|v| v.name == variant.name) {
+                chosen.push(variant);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+fn unknown(name: &str) -> anyhow::Error {
+    let mut near: Vec<(usize, &str)> = backbones::variants()
+        .map(|v| (strsim::damerau_levenshtein(name, v.name), v.name))
+        .collect();
+    near.sort_unstable();
+    let suggestions: Vec<&str> = near.iter().take(3).map(|(_, name)| *name).collect();
+    anyhow!(
+        "no model is called `{name}`. Near it: {}; `zoo list` shows all",
+        suggestions.join(", ")
+    )
+}
+
+/// A variant's preprocessing as the images crate runs it.
+pub fn transform(p: &Preprocessing) -> Transform {
+    Transform {
+        size: p.size,
+        crop_pct: p.crop_pct,
+        interpolation: match p.interpolation {
+            Interpolation::Bilinear => zoo::images::Interpolation::Bilinear,
+            Interpolation::Bicubic => zoo::images::Interpolation::Bicubic,
+        },
+        mean: p.mean,
+        std: p.std,
+    }
+}
+
+/// Preprocessing in one line, as reports name it.
+pub fn describe(p: &Preprocessing) -> String {
+    let (height, width) = p.size;
+    let filter = match p.interpolation {
+        Interpolation::Bilinear => "bilinear",
+        Interpolation::Bicubic => "bicubic",
+    };
+    format!(
+        "{height}x{width}, crop {}, {filter} (Pillow), mean {:?}, std {:?}",
+        p.crop_pct, p.mean, p.std
+    )
+}
+
+/// The image file as the model's input, [3, H, W].
+pub fn read_image(path: &PathBuf, transform: &Transform) -> Result<Vec<f32>> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let image = zoo::images::decode(&bytes).with_context(|| path.display().to_string())?;
+    let (height, width) = transform.size;
+    let mut input = vec![0.0; 3 * height * width];
+    transform.write(&image, &mut input);
+    Ok(input)
+}
