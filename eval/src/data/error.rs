@@ -173,6 +173,13 @@ pub enum DataError {
         classes: usize,
     },
 
+    /// A folder that was to be written to and holds something.
+    #[error("{}: not empty; what is there would become part of the data set. Name a new folder", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+
     /// Several data sets in one folder and no rule to choose.
     #[error("{}: more than one data set fits: {choices}. Name one of them", path.display())]
     Ambiguous {

@@ -21,6 +21,7 @@
 mod arrange;
 mod cifar;
 mod classes;
+pub mod drawn;
 mod error;
 mod layout;
 mod list;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 pub use classes::{Class, Classes, imagenet_index};
+pub use drawn::{drawn, write_drawn};
 pub use error::DataError;
 pub use layout::{Labels, Layout, SkipReason, Skipped};
 pub use open::{FolderRule, OpenOptions};
