@@ -1,0 +1,446 @@
+//! Journals in one process: resumed, damaged, refused, merged.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{Bytes, Model, finish, job, journal_path, printed, run, samples};
+use zoo_eval::data::Sample;
+use zoo_eval::journal::{Journal, JournalError, Shard};
+use zoo_eval::merge::{MergeError, merge};
+use zoo_eval::pipeline::{self, EvalError, Job, NonFinite, Outcome, Silent};
+use zoo_eval::{PredictError, Predictor};
+
+/// Stops the run, or fails, after some batches; and counts them.
+struct Stops<'a> {
+    after: usize,
+    calls: usize,
+    stop: &'a AtomicBool,
+    fail: bool,
+}
+
+impl Predictor for Stops<'_> {
+    fn predict(&mut self, batch: &[f32], n: usize) -> Result<Vec<Vec<f64>>, PredictError> {
+        self.calls += 1;
+        if self.calls > self.after && self.fail {
+            return Err(PredictError("out of memory".into()));
+        }
+        if self.calls == self.after {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        Model.predict(batch, n)
+    }
+}
+
+/// Runs with a model that stops (or fails) after some batches; also how often it was called.
+fn run_until(job: &Job<'_>, after: usize, fail: bool) -> (Result<Outcome, EvalError>, usize) {
+    let stop = AtomicBool::new(false);
+    let never = AtomicBool::new(false);
+    let mut model = Stops {
+        after,
+        calls: 0,
+        stop: if fail { &never } else { &stop },
+        fail,
+    };
+    let outcome = pipeline::run(job, &Bytes, &mut model, &stop, &mut Silent);
+    (outcome, model.calls)
+}
+
+fn reference(samples: &[Sample], batch: usize) -> String {
+    printed(&finish(&job(samples, batch, None)))
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_report() {
+    let samples = samples(50, &[11, 33]);
+    let expected = reference(&samples, 4);
+    let (_guard, path) = journal_path();
+    let job = job(&samples, 4, Some(&path));
+    for after in [1, 3, 2] {
+        let (outcome, _) = run_until(&job, after, false);
+        assert!(matches!(outcome, Ok(Outcome::Interrupted { .. })));
+    }
+    let (outcome, _) = run_until(&job, 1, false);
+    let Ok(Outcome::Interrupted { done, total }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!((done, total), (28, 50));
+    assert_eq!(printed(&finish(&job)), expected);
+}
+
+#[test]
+fn a_run_that_is_stopped_before_it_began_keeps_its_journal() {
+    let samples = samples(10, &[]);
+    let (_guard, path) = journal_path();
+    let job = job(&samples, 4, Some(&path));
+    let stop = AtomicBool::new(true);
+    let outcome = pipeline::run(&job, &Bytes, &mut Model, &stop, &mut Silent);
+    assert!(matches!(
+        outcome,
+        Ok(Outcome::Interrupted { done: 0, total: 10 })
+    ));
+    assert_eq!(printed(&finish(&job)), reference(&samples, 4));
+}
+
+#[test]
+fn a_failing_engine_leaves_what_was_done() {
+    let samples = samples(50, &[]);
+    let (_guard, path) = journal_path();
+    let job = job(&samples, 4, Some(&path));
+    let (outcome, _) = run_until(&job, 5, true);
+    let text = outcome.unwrap_err().to_string();
+    assert!(text.contains("out of memory"), "{text}");
+    let (outcome, calls) = run_until(&job, usize::MAX, false);
+    assert_eq!(calls, 13 - 5, "finished batches were evaluated again");
+    let Ok(Outcome::Finished(evaluation)) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(printed(&evaluation), reference(&samples, 4));
+}
+
+#[test]
+fn a_finished_journal_is_reported_without_the_model_even_with_timings() {
+    let samples = samples(20, &[]);
+    let (_guard, path) = journal_path();
+    let job = job(&samples, 4, Some(&path));
+    let first = finish(&job).report();
+    let before = fs::read(&path).unwrap();
+    let (outcome, calls) = run_until(&job, usize::MAX, false);
+    let Ok(Outcome::Finished(evaluation)) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(calls, 0);
+    assert_eq!(evaluation.report(), first);
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// At every byte: the run goes on to the right report, whatever is left of the journal.
+#[test]
+fn a_journal_cut_at_any_byte_resumes() {
+    let samples = samples(5, &[1]);
+    let expected = reference(&samples, 2);
+    let (_guard, path) = journal_path();
+    finish(&job(&samples, 2, Some(&path)));
+    let whole = fs::read(&path).unwrap();
+    let line_ends: Vec<_> = (0..whole.len()).filter(|&i| whole[i] == b'\n').collect();
+    assert_eq!(line_ends.len(), 4, "header and three batches");
+    for cut in 0..=whole.len() {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let (outcome, calls) = run_until(&job(&samples, 2, Some(&path)), usize::MAX, false);
+        let Ok(Outcome::Finished(evaluation)) = outcome else {
+            panic!("cut at {cut}: {outcome:?}")
+        };
+        assert_eq!(printed(&evaluation), expected, "cut at {cut}");
+        let whole_lines = line_ends.iter().filter(|&&end| end < cut).count();
+        let lost = 3 - whole_lines.saturating_sub(1);
+        assert_eq!(calls, lost, "cut at {cut}");
+    }
+}
+
+/// At every byte: a changed byte is found, or its line was the last and is done again.
+#[test]
+fn a_journal_damaged_at_any_byte_never_gives_a_wrong_report() {
+    let samples = samples(4, &[]);
+    let expected = reference(&samples, 2);
+    let (_guard, path) = journal_path();
+    finish(&job(&samples, 2, Some(&path)));
+    let whole = fs::read(&path).unwrap();
+    let mut refused = 0;
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= if at % 2 == 0 { 1 } else { 0x80 };
+        fs::write(&path, &damaged).unwrap();
+        match run(&job(&samples, 2, Some(&path))) {
+            Ok(Outcome::Finished(e)) => assert_eq!(printed(&e), expected, "byte {at}"),
+            Err(EvalError::Journal(e)) => {
+                refused += 1;
+                assert!(e.to_string().contains("run.zoo-journal"), "{e}");
+            }
+            other => panic!("byte {at}: {other:?}"),
+        }
+    }
+    assert!(refused > whole.len() / 2, "{refused} of {}", whole.len());
+}
+
+#[test]
+fn a_damaged_line_is_named_and_its_remedy_works() {
+    let samples = samples(12, &[]);
+    let (_guard, path) = journal_path();
+    let job = job(&samples, 4, Some(&path));
+    finish(&job);
+    let text = fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines[2] = lines[2].replacen("\"index\":", "\"indem\":", 1);
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    let error = run(&job).unwrap_err().to_string();
+    assert!(
+        error.contains("line 3") && error.contains("--fresh"),
+        "{error}"
+    );
+    lines.remove(2);
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    assert_eq!(printed(&finish(&job)), reference(&samples, 4));
+}
+
+#[test]
+fn a_line_of_another_journal_or_twice_the_same_is_refused() {
+    let samples = samples(12, &[]);
+    let (_guard, path) = journal_path();
+    let (_guard2, other_path) = journal_path();
+    let mut other = job(&samples, 4, Some(&other_path));
+    other.header.dtype = "float64".into();
+    finish(&other);
+    let job = job(&samples, 4, Some(&path));
+    finish(&job);
+    let text = fs::read_to_string(&path).unwrap();
+    let foreign = fs::read_to_string(&other_path).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let foreign: Vec<_> = foreign.lines().collect();
+    let refused = |lines: &[&str]| {
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+        run(&job).unwrap_err().to_string()
+    };
+    let mixed = refused(&[lines[0], foreign[1], lines[2], lines[3]]);
+    assert!(mixed.contains("line 2"), "{mixed}");
+    let twice = refused(&[lines[0], lines[1], lines[1], lines[3]]);
+    assert!(
+        twice.contains("line 3") && twice.contains("twice"),
+        "{twice}"
+    );
+}
+
+#[test]
+fn other_settings_are_refused_and_named() {
+    let samples = samples(12, &[]);
+    let (_guard, path) = journal_path();
+    finish(&job(&samples, 4, Some(&path)));
+    let mut other = job(&samples, 6, Some(&path));
+    other.header.dtype = "float64".into();
+    other.header.preprocessing.crop_pct = 0.95;
+    other.header.preprocessing.mean[1] = 0.25;
+    other.header.shard = Shard { index: 1, count: 2 };
+    other.header.reported = None;
+    other.header.machine = "elsewhere".into();
+    let error = run(&other).unwrap_err();
+    let EvalError::Journal(JournalError::Settings { differences, .. }) = &error else {
+        panic!("{error}")
+    };
+    let mut names: Vec<_> = differences.iter().map(|d| d.setting.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "batch",
+            "dtype",
+            "preprocessing.crop_pct",
+            "preprocessing.mean",
+            "reported",
+            "shard.count"
+        ]
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("batch: 4 in the journal, 6 now") && text.contains("--fresh"),
+        "{text}"
+    );
+
+    other.fresh = true;
+    other.header.shard = Shard::WHOLE;
+    finish(&other);
+    other.fresh = false;
+    finish(&other);
+}
+
+#[test]
+fn another_machine_and_other_workers_may_go_on() {
+    let samples = samples(30, &[]);
+    let (_guard, path) = journal_path();
+    let mut job = job(&samples, 4, Some(&path));
+    let _ = run_until(&job, 2, false).0.unwrap();
+    job.header.machine = "elsewhere".into();
+    job.workers = 1;
+    assert_eq!(printed(&finish(&job)), reference(&samples, 4));
+}
+
+#[test]
+fn a_changed_data_set_is_refused() {
+    let mut samples = samples(12, &[]);
+    let (_guard, path) = journal_path();
+    finish(&job(&samples, 4, Some(&path)));
+    samples[5].label = Some(0);
+    let error = run(&job(&samples, 4, Some(&path))).unwrap_err().to_string();
+    assert!(
+        error.contains("image 5") && error.contains("label 0"),
+        "{error}"
+    );
+}
+
+#[test]
+fn files_that_are_no_journals_are_left_alone() {
+    let samples = samples(4, &[]);
+    let (guard, path) = journal_path();
+    for content in ["a picture", "{\"sun\":1}\n", "x"] {
+        fs::write(&path, content).unwrap();
+        for fresh in [false, true] {
+            let mut job = job(&samples, 4, Some(&path));
+            job.fresh = fresh;
+            let error = run(&job).unwrap_err();
+            assert!(
+                matches!(error, EvalError::Journal(JournalError::NotAJournal { .. })),
+                "{error}"
+            );
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+    }
+    let folder = job(&samples, 4, Some(guard.path()));
+    assert!(matches!(
+        run(&folder),
+        Err(EvalError::Journal(JournalError::NotAJournal { .. }))
+    ));
+    let nowhere = guard.path().join("no/such/folder/j");
+    let error = run(&job(&samples, 4, Some(&nowhere))).unwrap_err();
+    assert!(error.to_string().contains("no/such/folder"), "{error}");
+}
+
+#[test]
+fn a_journal_of_another_format_is_named() {
+    let samples = samples(4, &[]);
+    let (_guard, path) = journal_path();
+    let job = job(&samples, 4, Some(&path));
+    finish(&job);
+    // Resealed by hand, as another version would write it.
+    let text = fs::read_to_string(&path).unwrap();
+    let first = text.lines().next().unwrap();
+    let members = first.split_once("\",").unwrap().1;
+    let members = members.replace("zoo.journal/1", "zoo.journal/9");
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(&members);
+    let sum: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+    fs::write(&path, format!("{{\"sum\":\"{sum}\",{members}\n")).unwrap();
+    let error = run(&job).unwrap_err().to_string();
+    assert!(error.contains("zoo.journal/9"), "{error}");
+}
+
+#[test]
+fn a_journal_in_use_is_not_written_by_another() {
+    let samples = samples(12, &[]);
+    let (_guard, path) = journal_path();
+    let job = job(&samples, 4, Some(&path));
+    let (journal, _) = Journal::open(&path, &job.header, false).unwrap();
+    assert!(matches!(
+        run(&job),
+        Err(EvalError::Journal(JournalError::Locked { .. }))
+    ));
+    assert!(matches!(
+        merge(&[&path]),
+        Err(MergeError::Journal(JournalError::Locked { .. }))
+    ));
+    drop(journal);
+    finish(&job);
+}
+
+#[test]
+fn counted_images_stop_a_stricter_run() {
+    struct AllNan;
+    impl Predictor for AllNan {
+        fn predict(&mut self, _: &[f32], n: usize) -> Result<Vec<Vec<f64>>, PredictError> {
+            Ok(vec![vec![f64::NAN; 10]; n])
+        }
+    }
+    let samples = samples(4, &[]);
+    let (_guard, path) = journal_path();
+    let mut job = job(&samples, 4, Some(&path));
+    job.non_finite = NonFinite::Count;
+    let go = AtomicBool::new(false);
+    pipeline::run(&job, &Bytes, &mut AllNan, &go, &mut Silent).unwrap();
+    finish(&job);
+    job.non_finite = NonFinite::Fail;
+    assert!(matches!(
+        run(&job),
+        Err(EvalError::NonFinite { index: 0, .. })
+    ));
+}
+
+/// Runs the shards of one evaluation, each on its own machine.
+fn shards(folder: &Path, samples: &[Sample], batch: usize, count: usize) -> Vec<PathBuf> {
+    (1..=count)
+        .map(|index| {
+            let path = folder.join(format!("{index}.zoo-journal"));
+            let mut job = job(samples, batch, Some(&path));
+            job.header.shard = Shard { index, count };
+            job.header.machine = format!("node-{index}");
+            job.header.threads = index;
+            let report = finish(&job).report();
+            let named = (count > 1).then(|| format!("{index}/{count}"));
+            assert_eq!(report.shard, named);
+            path
+        })
+        .collect()
+}
+
+#[test]
+fn merged_shards_are_the_single_run() {
+    let samples = samples(53, &[2, 40]);
+    let expected = reference(&samples, 4);
+    for count in [1, 3, 20] {
+        let guard = tempfile::tempdir().unwrap();
+        let mut paths = shards(guard.path(), &samples, 4, count);
+        paths.reverse();
+        let merged = merge(&paths).unwrap();
+        assert_eq!(printed(&merged), expected, "{count} shards");
+        let timings = merged.report().timings.unwrap();
+        let ran_on: Vec<_> = timings.ran_on.iter().map(|p| p.threads).collect();
+        assert_eq!(ran_on, (1..=count).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn shards_that_do_not_fit_are_named() {
+    let samples = samples(30, &[]);
+    let guard = tempfile::tempdir().unwrap();
+    let paths = shards(guard.path(), &samples, 4, 4);
+    let none: [&Path; 0] = [];
+    assert!(matches!(merge(&none), Err(MergeError::None)));
+
+    let error = merge(&[&paths[3], &paths[0]]).unwrap_err().to_string();
+    assert!(error.contains("2 shards are missing: 2/4, 3/4"), "{error}");
+
+    let twice = [&paths[0], &paths[1], &paths[0], &paths[3]];
+    let error = merge(&twice).unwrap_err().to_string();
+    assert!(error.contains("shard 1/4 is given twice"), "{error}");
+
+    let other = guard.path().join("other");
+    let mut job = job(&samples, 4, Some(&other));
+    job.header.shard = Shard { index: 2, count: 4 };
+    job.header.weights_identity = "formula:2".into();
+    finish(&job);
+    let error = merge(&[&paths[0], &other]).unwrap_err().to_string();
+    assert!(
+        error.contains("weights_identity: \"formula:1\" and \"formula:2\""),
+        "{error}"
+    );
+
+    let gone = guard.path().join("gone");
+    assert!(matches!(
+        merge(&[&gone]),
+        Err(MergeError::Journal(JournalError::Io { .. }))
+    ));
+}
+
+#[test]
+fn an_unfinished_shard_is_named() {
+    let samples = samples(30, &[]);
+    let (_guard, path) = journal_path();
+    let mut job = job(&samples, 4, Some(&path));
+    job.header.shard = Shard { index: 1, count: 2 };
+    let _ = run_until(&job, 2, false).0.unwrap();
+    let error = merge(&[&path]).unwrap_err().to_string();
+    assert!(error.contains("has 2 of 4 batches"), "{error}");
+    fs::write(&path, "").unwrap();
+    assert!(matches!(
+        merge(&[&path]),
+        Err(MergeError::Journal(JournalError::Empty { .. }))
+    ));
+}
