@@ -118,16 +118,23 @@ pub fn transform(p: &Preprocessing) -> Transform {
     }
 }
 
+/// The filter's name in reports.
+pub fn filter(interpolation: Interpolation) -> &'static str {
+    match interpolation {
+        Interpolation::Bilinear => "bilinear",
+        Interpolation::Bicubic => "bicubic",
+    }
+}
+
 /// Preprocessing in one line, as reports name it.
 pub fn describe(p: &Preprocessing) -> String {
     let (height, width) = p.size;
-    let filter = match p.interpolation {
-        Interpolation::Bilinear => "bilinear",
-        Interpolation::Bicubic => "bicubic",
-    };
     format!(
-        "{height}x{width}, crop {}, {filter} (Pillow), mean {:?}, std {:?}",
-        p.crop_pct, p.mean, p.std
+        "{height}x{width}, crop {}, {} (Pillow), mean {:?}, std {:?}",
+        p.crop_pct,
+        filter(p.interpolation),
+        p.mean,
+        p.std
     )
 }
 

@@ -1,0 +1,322 @@
+//! `zoo eval`: accuracy and speed on a data set.
+
+use super::output::print;
+use super::{Exit, model, stop_on_interrupt};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::BufWriter;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::thread::available_parallelism;
+use tch::{Kind, Tensor};
+use zoo::backbones::Variant;
+use zoo::eval::data::{DataSet, OpenOptions, drawn};
+use zoo::eval::journal::{Header, Preprocessing, Reported, Shard};
+use zoo::eval::pipeline::{self, Job, NonFinite, Outcome};
+use zoo::eval::report::{PredictionFormat, Report, Style, stages_table, table, to_csv, write_predictions};
+use zoo::eval::{Evaluation, Images, PredictError, Predictor};
+use zoo::runtime::{Device, Options, Session};
+
+/// Evaluate models on ImageNet: top-1, top-5, loss, and what each stage of the pipeline gets through.
+///
+/// Without a folder, a small image set that zoo draws itself is used. Progress is kept in a journal: a run that was
+/// killed or interrupted goes on where it was, and ends in the same report.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Models or globs.
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<String>,
+    /// ImageNet: class folders, flat files with a list of labels, or tars; found by itself. Without DIR: the drawn set.
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    imagenet: Option<Option<PathBuf>>,
+    /// A list of labels to use instead of what is found beside the images.
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Go on without images that a list names and that are missing.
+    #[arg(long)]
+    allow_missing: bool,
+    /// Images per call.
+    #[arg(long, default_value = "32")]
+    batch: NonZeroUsize,
+    /// Threads that decode and preprocess. Default: half of the cores (all but one beside a GPU).
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Evaluate part i of n only; `zoo merge` joins the journals of all parts.
+    #[arg(long, default_value = "1/1", value_name = "i/n")]
+    shard: Shard,
+    /// Where to keep the journal (one model). Default: a file of its own for every setting, in .zoo/.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// Forget what the journal says and begin anew.
+    #[arg(long)]
+    fresh: bool,
+    /// Count images with logits that are not finite instead of stopping there.
+    #[arg(long)]
+    count_non_finite: bool,
+    /// Print JSON: an array of reports (schema zoo.eval/1, docs/eval-report.md).
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print CSV, one line a model.
+    #[arg(long)]
+    csv: bool,
+    /// Write what the model said of each image, as .csv or .jsonl (one model).
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+    #[command(flatten)]
+    run: model::ModelArguments,
+}
+
+/// Evaluates every model and prints the reports, also of those done before an interruption.
+pub fn run(arguments: &Arguments) -> Result<Exit> {
+    let variants = model::variants(&arguments.models)?;
+    check_single(arguments, variants.len())?;
+    let format = arguments.predictions.as_deref().map(prediction_format).transpose()?;
+    let set = open_set(arguments)?;
+    eprintln!("zoo: {}: {}", set.root, set.describe());
+    if let Some(skipped) = set.describe_skipped() {
+        eprintln!("zoo: {skipped}");
+    }
+    let stop = stop_on_interrupt()?;
+    let mut reports = Vec::new();
+    let mut exit = Exit::Done;
+    for variant in variants {
+        match evaluate(arguments, variant, &set, &stop)? {
+            Outcome::Finished(evaluation) => {
+                if let (Some(path), Some(format)) = (&arguments.predictions, format) {
+                    save_predictions(&evaluation, format, path)?;
+                }
+                reports.push(evaluation.report());
+            }
+            Outcome::Interrupted { done, total } => {
+                eprintln!(
+                    "zoo: interrupted: {done} of {total} images of {} are in the journal; the same command goes on",
+                    variant.name
+                );
+                exit = Exit::Interrupted;
+                break;
+            }
+        }
+    }
+    print_reports(&reports, arguments.json, arguments.csv)?;
+    Ok(exit)
+}
+
+/// What makes sense for one model only.
+fn check_single(arguments: &Arguments, models: usize) -> Result<()> {
+    let single = [
+        ("--journal", arguments.journal.is_some()),
+        ("--predictions", arguments.predictions.is_some()),
+        ("--weights FILE", arguments.run.source()?.trained()),
+    ];
+    for (option, given) in single {
+        if given && models > 1 {
+            bail!("{option} is for one model, and {models} were named");
+        }
+    }
+    Ok(())
+}
+
+fn prediction_format(path: &Path) -> Result<PredictionFormat> {
+    PredictionFormat::of_path(path)
+        .with_context(|| format!("{}: say .csv or .jsonl", path.display()))
+}
+
+fn open_set(arguments: &Arguments) -> Result<DataSet> {
+    match &arguments.imagenet {
+        Some(Some(dir)) => Ok(DataSet::open(
+            dir,
+            &OpenOptions {
+                labels: arguments.labels.clone(),
+                allow_missing: arguments.allow_missing,
+                ..OpenOptions::default()
+            },
+        )?),
+        _ => Ok(drawn()?),
+    }
+}
+
+/// Decoding threads and libtorch threads: together the cores of the machine.
+fn split_cores(arguments: &Arguments) -> (usize, usize) {
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = arguments.workers.map_or_else(
+        || match arguments.run.device {
+            Device::Cpu => (cores / 2).max(1),
+            Device::Cuda(_) => cores.saturating_sub(1).max(1),
+        },
+        NonZeroUsize::get,
+    );
+    let threads = arguments
+        .run
+        .threads
+        .map_or_else(|| cores.saturating_sub(workers).max(1), NonZeroUsize::get);
+    (workers, threads)
+}
+
+fn evaluate(
+    arguments: &Arguments,
+    variant: &'static Variant,
+    set: &DataSet,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let (workers, threads) = split_cores(arguments);
+    let header = header(arguments, variant, set, threads)?;
+    let journal = match &arguments.journal {
+        Some(path) => path.clone(),
+        None => default_journal(&header)?,
+    };
+    let options = Options {
+        threads: Some(threads),
+        ..arguments.run.options()
+    };
+    let mut predictor = SessionPredictor {
+        session: Session::open(variant, &arguments.run.source()?, &options)?,
+        size: variant.preprocessing.size,
+    };
+    let job = Job {
+        header,
+        samples: &set.samples,
+        workers,
+        non_finite: if arguments.count_non_finite {
+            NonFinite::Count
+        } else {
+            NonFinite::Fail
+        },
+        journal: Some(&journal),
+        fresh: arguments.fresh,
+    };
+    let images = Images {
+        transform: model::transform(&variant.preprocessing),
+    };
+    let mut observer = pipeline::for_stderr(variant.name);
+    Ok(pipeline::run(
+        &job,
+        &images,
+        &mut predictor,
+        stop,
+        observer.as_mut(),
+    )?)
+}
+
+fn header(
+    arguments: &Arguments,
+    variant: &'static Variant,
+    set: &DataSet,
+    threads: usize,
+) -> Result<Header> {
+    let source = arguments.run.source()?;
+    let identity = source.identity()?;
+    let p = &variant.preprocessing;
+    let floats = |values: [f32; 3]| {
+        // Through text, so that 0.485 stays 0.485.
+        values.iter().filter_map(|v| v.to_string().parse().ok()).collect()
+    };
+    Ok(Header {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        model: variant.name.to_owned(),
+        weights: arguments.run.weights.clone().unwrap_or_else(|| identity.clone()),
+        weights_identity: identity,
+        trained: source.trained(),
+        data_set: set.root.clone(),
+        layout: set.describe(),
+        fingerprint: set.fingerprint()?,
+        images: set.samples.len(),
+        preprocessing: Preprocessing {
+            size: [p.size.0, p.size.1],
+            crop_pct: p.crop_pct,
+            interpolation: model::filter(p.interpolation).to_owned(),
+            mean: floats(p.mean),
+            std: floats(p.std),
+        },
+        dtype: arguments.run.dtype.to_string(),
+        engine: engine(arguments),
+        device: arguments.run.device.to_string(),
+        batch: arguments.batch.get(),
+        threads,
+        shard: arguments.shard,
+        machine: machine(),
+        // The drawn set is not what anybody reported on.
+        reported: (matches!(arguments.imagenet, Some(Some(_))))
+            .then(|| variant.reported.first())
+            .flatten()
+            .map(|r| Reported {
+                top1: r.top1,
+                source: r.source.to_owned(),
+            }),
+    })
+}
+
+fn engine(arguments: &Arguments) -> String {
+    let form = if arguments.run.no_fuse { "plain" } else { "fused" };
+    format!("libtorch {} ({form})", zoo::runtime::LIBTORCH_VERSION)
+}
+
+fn machine() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// `.zoo/MODEL-HASH.journal`: another setting is another file, so that no run is in another's way.
+fn default_journal(header: &Header) -> Result<PathBuf> {
+    let identity = serde_json::to_vec(header)?;
+    let hash: String = Sha256::digest(&identity)
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let folder = PathBuf::from(".zoo");
+    std::fs::create_dir_all(&folder).with_context(|| {
+        format!(
+            "{}: the journal is kept here (--journal FILE puts it elsewhere)",
+            folder.display()
+        )
+    })?;
+    Ok(folder.join(format!("{}-{hash}.journal", header.model)))
+}
+
+struct SessionPredictor {
+    session: Session,
+    size: (usize, usize),
+}
+
+impl Predictor for SessionPredictor {
+    fn predict(&mut self, batch: &[f32], n: usize) -> Result<Vec<Vec<f64>>, PredictError> {
+        let error = |e: &dyn std::fmt::Display| PredictError(e.to_string());
+        let shape = [n as i64, 3, self.size.0 as i64, self.size.1 as i64];
+        let logits = self
+            .session
+            .logits(&Tensor::from_slice(batch).reshape(shape))
+            .map_err(|e| error(&e))?;
+        let logits = logits.to_device(tch::Device::Cpu).to_kind(Kind::Double);
+        Vec::<Vec<f64>>::try_from(logits).map_err(|e| error(&e))
+    }
+}
+
+fn save_predictions(evaluation: &Evaluation, format: PredictionFormat, path: &Path) -> Result<()> {
+    let named = || path.display().to_string();
+    let file = File::create(path).with_context(named)?;
+    write_predictions(evaluation, format, &mut BufWriter::new(file)).with_context(named)
+}
+
+/// The reports as a table with the stages of each run, as JSON or as CSV.
+pub fn print_reports(reports: &[Report], json: bool, csv: bool) -> Result<()> {
+    if json {
+        return super::output::print_json(&reports);
+    }
+    if csv {
+        return print(to_csv(reports)?.trim_end());
+    }
+    if reports.is_empty() {
+        return Ok(());
+    }
+    let style = Style::for_stdout();
+    print(table(reports, style).trim_end())?;
+    for report in reports {
+        if let Some(timings) = &report.timings {
+            print(format!("\n{}\n{}", report.model, stages_table(timings, style).trim_end()))?;
+        }
+    }
+    Ok(())
+}
