@@ -3,7 +3,8 @@
 //! Source of the standard list: the 1000 wnids are the synsets of ILSVRC2012 (Russakovsky et al. 2015,
 //! <https://arxiv.org/abs/1409.0575>); the index is the position in sorted order, as every published checkpoint has it.
 //! A wnid is `n` and the offset of a noun synset in WordNet 3.0, and the name is that synset's first lemma
-//! (WordNet 3.0, Copyright 2006 by Princeton University, all rights reserved; used under the WordNet licence).
+//! (WordNet 3.0, Copyright 2006 by Princeton University, all rights reserved; its licence lies beside the list as
+//! `imagenet_classes.LICENSE`).
 //! Two lemmas occur twice among the 1000 (crane, maillot); those names say in brackets which one is meant.
 
 use std::collections::HashMap;

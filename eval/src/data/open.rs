@@ -65,6 +65,12 @@ impl DataSet {
         } else {
             open_file(path, options)?
         };
+        if set.samples.is_empty() {
+            return Err(DataError::NothingFound {
+                path: path.to_owned(),
+                found: set.describe_skipped().unwrap_or_default(),
+            });
+        }
         match &set.labels {
             Labels::None { missing } if options.need_labels => Err(DataError::NoLabels {
                 root: path.to_owned(),
@@ -139,8 +145,11 @@ fn only_splits(root: &Path) -> Result<bool, DataError> {
     for entry in fs::read_dir(root).map_err(|e| DataError::io(root, e))? {
         let entry = entry.map_err(|e| DataError::io(root, e))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let folder = !name.starts_with('.') && entry.path().is_dir();
-        if folder && !SPLITS.contains(&name.as_str()) {
+        if name.starts_with('.') || SPLITS.contains(&name.as_str()) {
+            continue;
+        }
+        let kind = entry.file_type().map_err(|e| DataError::io(root, e))?;
+        if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
             return Ok(false);
         }
     }

@@ -1,8 +1,10 @@
 //! Where the members of a tar lie: headers only, nothing is extracted.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::error::DataError;
@@ -11,6 +13,9 @@ use super::walk::base_name;
 
 /// More members than any data set here has (ImageNet-21k has 14 million images): a bound on what headers may claim.
 const MAX_MEMBERS: usize = 50_000_000;
+
+/// What one member's headers may take, long names and pax records included: the tar crate reads them into memory.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
 
 /// A regular, visible member.
 #[derive(Debug, Clone)]
@@ -31,12 +36,14 @@ pub(super) struct Members {
     pub skipped: Vec<Skipped>,
 }
 
-/// Part of a file, as a file of its own.
+/// Part of a file, as a file of its own, of which headers are read and nothing else.
 struct Window<R> {
     inner: R,
     start: u64,
     len: u64,
     position: u64,
+    /// Bytes that may still be read for the present member.
+    allowance: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Read for Window<R> {
@@ -45,6 +52,11 @@ impl<R: Read> Read for Window<R> {
         let room = left.min(buffer.len());
         let n = self.inner.read(&mut buffer[..room])?;
         self.position += n as u64;
+        let Some(allowance) = self.allowance.get().checked_sub(n as u64) else {
+            let what = format!("headers of more than {MAX_HEADER_BYTES} bytes for one member");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        };
+        self.allowance.set(allowance);
         Ok(n)
     }
 }
@@ -110,11 +122,13 @@ impl Tar {
     /// sparse members, and an archive that stops without its end mark (an interrupted download).
     pub fn list(&self) -> Result<Members, DataError> {
         let file = File::open(&**self.path).map_err(|e| DataError::io(&self.path, e))?;
+        let allowance = Rc::new(Cell::new(MAX_HEADER_BYTES));
         let mut window = Window {
             inner: BufReader::with_capacity(512, file),
             start: self.start,
             len: self.len,
             position: 0,
+            allowance: Rc::clone(&allowance),
         };
         window
             .seek(SeekFrom::Start(0))
@@ -131,6 +145,7 @@ impl Tar {
         for entry in entries {
             let entry = entry.map_err(|e| lister.unreadable(&e))?;
             lister.entry(&entry)?;
+            allowance.set(MAX_HEADER_BYTES);
         }
         lister.finish()
     }

@@ -78,6 +78,20 @@ fn wnids_and_other_folders_together_need_a_rule() {
 }
 
 #[test]
+fn a_rule_that_leaves_no_image_is_an_error() {
+    let folder = images(&["a/1.png", "b/2.png"]);
+    let by_wnid = with(|o| o.folders = FolderRule::Wnid);
+    let error = DataSet::open(folder.path(), &by_wnid).unwrap_err();
+    assert!(matches!(error, DataError::NothingFound { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("2 image in a folder that is no wnid"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_no_image_is_counted_and_named() {
     let folder = images(&[
         "a/1.png",

@@ -136,6 +136,31 @@ fn sizes_that_lie_are_errors() {
 }
 
 #[test]
+fn a_name_of_megabytes_is_not_read() {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(3 << 20);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.resize(512 + (3 << 20), b'a');
+    bytes.extend(tar_bytes(&[("n02119022/a.JPEG", b"1")]));
+    let error = refused(&bytes);
+    assert!(
+        error.contains("headers of more than 1048576 bytes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn many_empty_members_are_no_long_header() {
+    let names: Vec<String> = (0..5000).map(|i| format!("n02119022/{i}.JPEG")).collect();
+    let members: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b""[..])).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let set = open(&write(&folder, "x.tar", &tar_bytes(&members))).unwrap();
+    assert_eq!(set.samples.len(), 5000);
+}
+
+#[test]
 fn one_name_twice_is_refused() {
     let error = refused(&tar_bytes(&[
         ("n02119022/a.JPEG", b"1"),
