@@ -457,9 +457,9 @@ impl Backbone for Shvit {
 const TIMM: KeyMapRules = KeyMapRules {
     name: "timm",
     rules: &[
-        ("blocks1.{j}.{rest}", "stages.0.blocks.{j}.{rest}"),
+        ("blocks1.{j:0..}.{rest}", "stages.0.blocks.{j}.{rest}"),
         (
-            "blocks{i:2..3}.0.{a}.{rest}",
+            "blocks{i:2..3}.0.{a:0..1}.{rest}",
             "stages.{i-1}.downsample.{a}.{rest}",
         ),
         (
@@ -467,7 +467,7 @@ const TIMM: KeyMapRules = KeyMapRules {
             "stages.{i-1}.downsample.2.{rest}",
         ),
         (
-            "blocks{i:2..3}.2.{a}.{rest}",
+            "blocks{i:2..3}.2.{a:0..1}.{rest}",
             "stages.{i-1}.downsample.{a+3}.{rest}",
         ),
         (

@@ -35,8 +35,13 @@ pub enum DeviceError {
     )]
     NoCudaHalf(PathBuf),
     /// The loader refused the CUDA half.
-    #[error("no CUDA: loading {} failed: {1}", .0.display())]
-    Load(PathBuf, String),
+    #[error("no CUDA: loading {} failed: {reason}", .library.display())]
+    Load {
+        /// The library.
+        library: PathBuf,
+        /// The loader's words.
+        reason: String,
+    },
     /// Another libtorch than the one this binary was built for.
     #[error(
         "the libtorch in {} is {found}; this binary needs {LIBTORCH_VERSION}: install torch=={LIBTORCH_VERSION} or unset \
@@ -119,18 +124,20 @@ fn load_cuda() -> Result<(), DeviceError> {
     if !library.exists() {
         return Err(DeviceError::NoCudaHalf(dir));
     }
-    let name = CString::new(library.as_os_str().as_bytes())
-        .map_err(|e| DeviceError::Load(library.clone(), e.to_string()))?;
+    let name = CString::new(library.as_os_str().as_bytes()).map_err(|e| DeviceError::Load {
+        library: library.clone(),
+        reason: e.to_string(),
+    })?;
     // SAFETY: a NUL-terminated path; libtorch's initialisers only register operators. RTLD_GLOBAL, so that the
     // registration reaches the libtorch_cpu already loaded.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     if handle.is_null() {
         // SAFETY: after a failed dlopen, dlerror returns a NUL-terminated message.
         let message = unsafe { CStr::from_ptr(libc::dlerror()) };
-        return Err(DeviceError::Load(
+        return Err(DeviceError::Load {
             library,
-            message.to_string_lossy().into_owned(),
-        ));
+            reason: message.to_string_lossy().into_owned(),
+        });
     }
     Ok(())
 }

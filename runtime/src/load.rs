@@ -160,7 +160,8 @@ fn read(
         .iter()
         .map(|t| t.name.as_str())
         .collect();
-    if let Some(map) = KeyMap::detect(&maps, &keys, &wanted) {
+    let names: Vec<&str> = state.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some(map) = KeyMap::detect(&maps, &keys, &names) {
         checkpoint
             .rename(map, Direction::ToOfficial)
             .map_err(map_error)?;

@@ -95,6 +95,11 @@ impl Session {
             guarded(|| (variant.build)(&store.root(), &options.build)).map_err(engine)?;
         let state = state_of(&store);
         let params = count_params(&store);
+        if options.precision == Precision::F64 {
+            // Before loading, so that doubles stay exact and folding is done and kept in double; the narrower
+            // formats are rounded to after folding instead.
+            store.double();
+        }
         let report = load::apply(weights, variant, &mut store, &state)?;
         guarded(|| {
             if options.fuse {
@@ -144,6 +149,23 @@ impl Session {
     /// The feature maps that [`Session::stages`] gives.
     pub fn stage_info(&self) -> Vec<Stage> {
         self.model.stage_info()
+    }
+
+    /// Every parameter and statistic: name, shape, values in f32, row-major. As trained, also after fusing.
+    pub fn values(&self) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, SessionError> {
+        let variables = self.store.variables();
+        let read = |(name, shape): &(String, Vec<i64>)| {
+            let t = variables[name].to_device(tch::Device::Cpu);
+            let flat = t.to_kind(tch::Kind::Float).contiguous().flatten(0, -1);
+            let shape = shape.iter().map(|&n| n.unsigned_abs() as usize).collect();
+            (
+                name.clone(),
+                shape,
+                Vec::try_from(&flat).unwrap_or_default(),
+            )
+        };
+        guarded(|| self.state.iter().map(read).collect())
+            .map_err(|reason| engine_error(self.variant, &self.options, reason))
     }
 
     /// The input in the session's format, on its device, in the memory layout its kernels like.

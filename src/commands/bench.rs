@@ -11,7 +11,7 @@ use zoo::backbones::Variant;
 use zoo::eval::PredictError;
 use zoo::eval::bench::worker::{self, Worker};
 use zoo::eval::bench::{
-    BenchContext, Description, Input, Instruments, Machine, Progress, Report, Schedule, Subject,
+    Context as BenchContext, Description, Input, Instruments, Machine, Progress, Report, Schedule, Subject,
     SystemClock, Watch,
 };
 use zoo::eval::data::{DataSet, OpenOptions};
@@ -102,7 +102,7 @@ impl Subject for Timed {
 
     fn run_once(&mut self, batch: usize) -> Result<(), PredictError> {
         let x = self.input(batch);
-        self.session.logits(&x).map_err(to_predict_error)?;
+        let _logits = self.session.logits(&x).map_err(to_predict_error)?;
         self.session.synchronize();
         Ok(())
     }
@@ -283,7 +283,14 @@ fn print_report(report: &Report) -> Result<()> {
         Input::Formula { .. } | Input::Random { .. } => "input: random numbers".to_owned(),
     })?;
     let mut lines = table(&[
-        "model", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "blocks", "discarded",
+        "model",
+        "batch",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "images/s",
+        "blocks",
+        "discarded",
     ]);
     for case in &report.cases {
         let stats = case.stats.as_ref();

@@ -16,10 +16,7 @@ pub struct Arguments {
 
 /// Writes the set.
 pub fn run(arguments: &Arguments) -> Result<Exit> {
-    let count = data::write_drawn(&arguments.folder)?;
-    print(format!(
-        "{count} images in {}",
-        arguments.folder.display()
-    ))?;
+    data::write_drawn(&arguments.folder)?;
+    print(format!("drawn in {}", arguments.folder.display()))?;
     Ok(Exit::Done)
 }

@@ -16,7 +16,9 @@ use zoo::backbones::Variant;
 use zoo::eval::data::{DataSet, OpenOptions, drawn};
 use zoo::eval::journal::{Header, Preprocessing, Reported, Shard};
 use zoo::eval::pipeline::{self, Job, NonFinite, Outcome};
-use zoo::eval::report::{PredictionFormat, Report, Style, stages_table, table, to_csv, write_predictions};
+use zoo::eval::report::{
+    PredictionFormat, Report, Style, stages_table, table, to_csv, write_predictions,
+};
 use zoo::eval::{Evaluation, Images, PredictError, Predictor};
 use zoo::runtime::{Device, Options, Session};
 
@@ -73,7 +75,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<Exit> {
     let variants = model::variants(&arguments.models)?;
     check_single(arguments, variants.len())?;
-    let format = arguments.predictions.as_deref().map(prediction_format).transpose()?;
+    let format = arguments
+        .predictions
+        .as_deref()
+        .map(prediction_format)
+        .transpose()?;
     let set = open_set(arguments)?;
     eprintln!("zoo: {}: {}", set.root, set.describe());
     if let Some(skipped) = set.describe_skipped() {
@@ -134,7 +140,7 @@ fn open_set(arguments: &Arguments) -> Result<DataSet> {
                 ..OpenOptions::default()
             },
         )?),
-        _ => Ok(drawn()?),
+        _ => Ok(drawn()),
     }
 }
 
@@ -211,12 +217,19 @@ fn header(
     let p = &variant.preprocessing;
     let floats = |values: [f32; 3]| {
         // Through text, so that 0.485 stays 0.485.
-        values.iter().filter_map(|v| v.to_string().parse().ok()).collect()
+        values
+            .iter()
+            .filter_map(|v| v.to_string().parse().ok())
+            .collect()
     };
     Ok(Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model: variant.name.to_owned(),
-        weights: arguments.run.weights.clone().unwrap_or_else(|| identity.clone()),
+        weights: arguments
+            .run
+            .weights
+            .clone()
+            .unwrap_or_else(|| identity.clone()),
         weights_identity: identity,
         trained: source.trained(),
         data_set: set.root.clone(),
@@ -249,7 +262,11 @@ fn header(
 }
 
 fn engine(arguments: &Arguments) -> String {
-    let form = if arguments.run.no_fuse { "plain" } else { "fused" };
+    let form = if arguments.run.no_fuse {
+        "plain"
+    } else {
+        "fused"
+    };
     format!("libtorch {} ({form})", zoo::runtime::LIBTORCH_VERSION)
 }
 
@@ -315,7 +332,11 @@ pub fn print_reports(reports: &[Report], json: bool, csv: bool) -> Result<()> {
     print(table(reports, style).trim_end())?;
     for report in reports {
         if let Some(timings) = &report.timings {
-            print(format!("\n{}\n{}", report.model, stages_table(timings, style).trim_end()))?;
+            print(format!(
+                "\n{}\n{}",
+                report.model,
+                stages_table(timings, style).trim_end()
+            ))?;
         }
     }
     Ok(())

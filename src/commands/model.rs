@@ -7,6 +7,9 @@ use zoo::backbones::{self, BuildOptions, Interpolation, Preprocessing, Variant};
 use zoo::images::Transform;
 use zoo::runtime::{Device, Options, Precision, Session, WeightsSource};
 
+/// Weights where none are given: the gain keeps activations in range through the depth of every family.
+const UNTRAINED: &str = "formula:zoo:0.7";
+
 /// How a model is loaded and run.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArguments {
@@ -37,7 +40,7 @@ pub struct ModelArguments {
 impl ModelArguments {
     /// Where the weights come from.
     pub fn source(&self) -> Result<WeightsSource> {
-        let source: WeightsSource = self.weights.as_deref().unwrap_or("formula").parse()?;
+        let source: WeightsSource = self.weights.as_deref().unwrap_or(UNTRAINED).parse()?;
         match (source, &self.container) {
             (WeightsSource::File { path, .. }, container) => Ok(WeightsSource::File {
                 path,

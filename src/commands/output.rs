@@ -1,23 +1,14 @@
 //! What all commands print alike.
 
 use anyhow::Result;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
+use zoo::eval::report::Style;
 
-/// A table with this header: lines on a terminal, plain columns in a pipe.
+/// A table with this header, in the style that suits stdout.
 pub fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    let preset = if io::stdout().is_terminal() {
-        presets::UTF8_FULL_CONDENSED
-    } else {
-        presets::ASCII_MARKDOWN
-    };
-    table
-        .load_preset(preset)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header);
-    table
+    Style::for_stdout().table(header)
 }
 
 /// Prints to stdout; an error (a closed pipe) is the caller's, not a panic.

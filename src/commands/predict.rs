@@ -152,7 +152,10 @@ mod tests {
     fn the_largest_logits_come_first_and_ties_by_index() {
         let top = best(&[0.0, 2.0, 2.0, -1.0], 3);
         assert_eq!(top.iter().map(|g| g.class).collect::<Vec<_>>(), [1, 2, 0]);
-        let total: f64 = best(&[0.0, 2.0, 2.0, -1.0], 4).iter().map(|g| g.probability).sum();
+        let total: f64 = best(&[0.0, 2.0, 2.0, -1.0], 4)
+            .iter()
+            .map(|g| g.probability)
+            .sum();
         assert!((total - 1.0).abs() < 1e-12);
         assert!(top[0].name.is_none(), "four classes are not ImageNet's");
     }

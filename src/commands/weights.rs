@@ -115,7 +115,11 @@ fn inspect(arguments: &Inspect) -> Result<Exit> {
     }
     let mut lines = table(&["tensor", "dtype", "shape"]);
     for t in &inspection.tensors {
-        lines.add_row([t.name.to_owned(), t.dtype.to_owned(), format!("{:?}", t.shape)]);
+        lines.add_row([
+            t.name.to_owned(),
+            t.dtype.to_owned(),
+            format!("{:?}", t.shape),
+        ]);
     }
     print(lines)?;
     for (dtype, (count, elements)) in file.dtype_histogram() {
@@ -187,22 +191,20 @@ fn convert_model(
         ..Options::default()
     };
     let session = Session::open(variant, &source, &options)?;
-    let mut tensors = Vec::new();
-    for (name, shape, values) in session.values()? {
-        let name = match &map {
-            Some(map) => map.apply(&name, Direction::FromOfficial)?,
-            None => name,
-        };
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        tensors.push((name, shape, bytes));
-    }
-    let data: Vec<TensorData> = tensors
+    let values = session.values()?;
+    let official: Vec<&str> = values.iter().map(|(name, ..)| name.as_str()).collect();
+    let names = match &map {
+        Some(map) => map.rename_all(&official, Direction::ToOther)?,
+        None => official.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let data: Vec<TensorData> = values
         .iter()
-        .map(|(name, shape, bytes)| TensorData {
-            name: name.as_str().into(),
+        .zip(names)
+        .map(|((_, shape, values), name)| TensorData {
+            name: name.into(),
             dtype: Dtype::F32,
-            shape: shape.clone(),
-            bytes: bytes.into(),
+            shape: shape.into(),
+            bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         })
         .collect();
     write_safetensors(&arguments.to, &data, metadata)?;

@@ -26,7 +26,8 @@ impl Style {
         }
     }
 
-    fn table(self, columns: &[&str]) -> Table {
+    /// An empty table with these columns.
+    pub fn table(self, columns: &[&str]) -> Table {
         let mut table = Table::new();
         table.load_style(match self {
             Style::Ascii => ASCII_FULL_CONDENSED,
