@@ -15,6 +15,7 @@ use crate::notes::Note;
 use crate::parts::{Entry, Parts, Storage};
 use crate::safetensors::TensorData;
 use crate::source::Source;
+use crate::view::numel;
 use crate::{pickle, safetensors};
 
 /// How to open a checkpoint.
@@ -44,7 +45,8 @@ pub struct TensorInfo {
 impl TensorInfo {
     /// Number of elements.
     pub fn numel(&self) -> usize {
-        self.shape.iter().product()
+        // The reader has refused shapes whose product does not fit.
+        numel(&self.shape).unwrap_or(0)
     }
 }
 

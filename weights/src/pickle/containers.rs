@@ -16,6 +16,9 @@ pub(super) struct Found {
     pub(super) tensors: usize,
 }
 
+/// Most sets of tensors of one file.
+const MOST_FOUND: u64 = 10_000;
+
 /// All sets of named tensors, in the order of the file.
 pub(super) fn find(heap: &Heap<'_>, root: Id, limits: &Limits) -> Result<Vec<Found>, Problem> {
     let mut search = Search {
@@ -37,6 +40,14 @@ pub(super) fn is_tensor(heap: &Heap<'_>, id: Id) -> bool {
         object @ Object::Opaque(_) => heap.maker(object).is_some_and(makes_tensors),
         _ => false,
     }
+}
+
+/// What training keeps beside the weights: it holds tensors, thousands of them, but never the model's.
+fn is_training(key: &str) -> bool {
+    key.starts_with("optim")
+        || ["optimizer", "scheduler", "scaler"]
+            .iter()
+            .any(|end| key.ends_with(end))
 }
 
 struct Search<'h, 'a> {
@@ -78,8 +89,7 @@ impl Search<'_, '_> {
                 self.visits.add(modules::state_len(heap, id))?;
                 if modules::is_module(heap, id) {
                     let tensors = modules::tensors(heap, id, self.limits, &mut self.visits)?.len();
-                    self.add(id, tensors);
-                    return Ok(());
+                    return self.add(id, tensors);
                 }
                 self.explore(state)
             }
@@ -94,10 +104,10 @@ impl Search<'_, '_> {
             .filter(|(_, value)| is_tensor(self.heap, *value))
             .count();
         if tensors > 0 {
-            self.add(id, tensors);
+            self.add(id, tensors)?;
         }
         for (key, value) in items {
-            if self.has_inside(*value) {
+            if self.has_inside(*value) && !self.heap.text(*key).is_some_and(is_training) {
                 let key = self.key(*key)?;
                 self.descend(key, *value)?;
             }
@@ -140,11 +150,11 @@ impl Search<'_, '_> {
         })
     }
 
-    fn add(&mut self, id: Id, tensors: usize) {
-        self.found.push(Found {
-            path: self.keys.join("/"),
-            id,
-            tensors,
-        });
+    fn add(&mut self, id: Id, tensors: usize) -> Result<(), Problem> {
+        within("sets of tensors", self.found.len() as u64 + 1, MOST_FOUND)?;
+        let path = self.keys.join("/");
+        self.visits.add(path.len())?;
+        self.found.push(Found { path, id, tensors });
+        Ok(())
     }
 }

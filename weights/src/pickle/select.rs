@@ -36,18 +36,6 @@ const PREFERRED: [&str; 16] = [
     "teacher",
 ];
 
-/// What training keeps beside the weights; holds tensors, but never the model's.
-const TRAINING: [&str; 8] = [
-    "optimizer",
-    "optimizers",
-    "optimizer_states",
-    "optim",
-    "lr_scheduler",
-    "scheduler",
-    "scaler",
-    "loss_scaler",
-];
-
 /// Where the bytes of a storage lie.
 #[derive(Clone, Debug)]
 pub(super) struct Located {
@@ -100,18 +88,13 @@ fn choose<'f>(found: &'f [Found], wanted: Option<&str>) -> Result<Option<&'f Fou
     if let Some(preferred) = PREFERRED.iter().chain(&[""]).find_map(|path| at(path)) {
         return Ok(Some(preferred));
     }
-    let weights: Vec<_> = found.iter().filter(|f| !is_training(&f.path)).collect();
-    match weights[..] {
+    match found {
         [] => Ok(None),
         [only] => Ok(Some(only)),
         _ => Err(Problem::Ambiguous {
-            found: weights.iter().map(|f| f.path.clone()).collect(),
+            found: found.iter().map(|f| f.path.clone()).collect(),
         }),
     }
-}
-
-fn is_training(path: &str) -> bool {
-    path.split('/').any(|key| TRAINING.contains(&key))
 }
 
 fn describe(notes: &mut Vec<Note>, found: &[Found], chosen: &Found, unknown: &[String]) {
@@ -121,9 +104,7 @@ fn describe(notes: &mut Vec<Note>, found: &[Found], chosen: &Found, unknown: &[S
             path: chosen.path.clone(),
         },
     );
-    let others = found
-        .iter()
-        .filter(|f| f.path != chosen.path && !is_training(&f.path));
+    let others = found.iter().filter(|f| f.path != chosen.path);
     notes.extend(others.map(|f| Note::OtherContainer {
         path: f.path.clone(),
         tensors: f.tensors,
