@@ -6,6 +6,7 @@
 
 mod error;
 mod feed;
+mod images;
 mod infer;
 mod progress;
 mod store;
@@ -22,6 +23,7 @@ use crate::journal::{Header, Took};
 use crate::{Predictor, Prepare};
 
 pub use error::EvalError;
+pub use images::Images;
 pub use progress::{Bar, Lines, Observer, Progress, Silent, for_stderr};
 
 use feed::{Buffer, CancelOnDrop, Filled, Source};

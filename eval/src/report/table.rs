@@ -28,7 +28,7 @@ impl Style {
 
     fn table(self, columns: &[&str]) -> Table {
         let mut table = Table::new();
-        table.load_style(match self {
+        table.load_preset(match self {
             Style::Ascii => ASCII_FULL_CONDENSED,
             Style::Utf8 => UTF8_FULL_CONDENSED,
         });
