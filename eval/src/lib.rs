@@ -14,11 +14,9 @@ pub mod journal;
 pub mod merge;
 pub mod metrics;
 pub mod pipeline;
-mod prepare;
 pub mod report;
 
 pub use evaluation::Evaluation;
-pub use prepare::{Images, decode as decode_sample};
 
 /// Turns a batch of preprocessed images into logits.
 pub trait Predictor {

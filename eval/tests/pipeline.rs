@@ -1,19 +1,15 @@
-//! The pipeline in one process: figures, bounds, failures.
+//! The pipeline in one process: figures and failures.
 
 mod common;
 
-use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use common::{Bytes, CLASSES, IMAGE_LEN, Model, finish, job, journal_path, printed, run, samples};
 use zoo_eval::data::{Sample, Source};
 use zoo_eval::pipeline::{self, EvalError, NonFinite, Observer, Outcome, Progress, Silent};
 use zoo_eval::{PredictError, Predictor, Prepare};
-
-/// How long a test waits for what must happen before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A second, plain computation of the whole report: one loop, a full sort, a direct softmax.
 #[test]
@@ -65,163 +61,6 @@ fn workers_do_not_change_the_report() {
         many.workers = workers;
         assert_eq!(printed(&finish(&many)), expected, "{workers} workers");
     }
-}
-
-/// Counts images that are prepared and not yet predicted.
-struct Counting<'a> {
-    waiting: &'a AtomicIsize,
-    most: &'a AtomicIsize,
-}
-
-impl Prepare for Counting<'_> {
-    type Image = Vec<u8>;
-
-    fn image_len(&self) -> usize {
-        IMAGE_LEN
-    }
-
-    fn decode(&self, sample: &Sample) -> Result<Vec<u8>, String> {
-        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(waiting, Ordering::SeqCst);
-        Bytes.decode(sample)
-    }
-
-    fn preprocess(&self, image: &Vec<u8>, out: &mut [f32]) {
-        Bytes.preprocess(image, out);
-    }
-}
-
-/// A model that lets the workers run ahead as far as they can before each batch.
-struct Slow<'a> {
-    waiting: &'a AtomicIsize,
-    buffers: HashSet<usize>,
-    expected: isize,
-    reached: usize,
-}
-
-impl Predictor for Slow<'_> {
-    fn predict(&mut self, batch: &[f32], n: usize) -> Result<Vec<Vec<f64>>, PredictError> {
-        let start = Instant::now();
-        while self.waiting.load(Ordering::SeqCst) < self.expected
-            && start.elapsed() < Duration::from_millis(30)
-        {
-            std::thread::yield_now();
-        }
-        self.reached += usize::from(self.waiting.load(Ordering::SeqCst) >= self.expected);
-        self.buffers.insert(batch.as_ptr() as usize);
-        self.waiting.fetch_sub(n as isize, Ordering::SeqCst);
-        Model.predict(batch, n)
-    }
-}
-
-#[test]
-fn a_slow_model_holds_the_workers_back() {
-    let samples = samples(200, &[]);
-    for (workers, batch) in [(3, 4), (4, 1), (1, 8)] {
-        let (waiting, most) = (AtomicIsize::new(0), AtomicIsize::new(0));
-        let prepare = Counting {
-            waiting: &waiting,
-            most: &most,
-        };
-        let depth = pipeline::buffers(workers, batch);
-        let bound = (depth * batch) as isize;
-        let mut model = Slow {
-            waiting: &waiting,
-            buffers: HashSet::new(),
-            expected: bound,
-            reached: 0,
-        };
-        let mut job = job(&samples, batch, None);
-        job.workers = workers;
-        let go = AtomicBool::new(false);
-        pipeline::run(&job, &prepare, &mut model, &go, &mut Silent).unwrap();
-        let most = most.load(Ordering::SeqCst);
-        assert!(most <= bound, "{most} images alive, {bound} allowed");
-        assert!(model.reached > 0, "the workers never ran ahead");
-        assert!(
-            model.buffers.len() <= depth,
-            "{} buffers",
-            model.buffers.len()
-        );
-    }
-}
-
-/// Waits in its first batch until images of a later batch are decoded.
-struct Overlapping<'a> {
-    decoded: &'a AtomicUsize,
-    overlapped: bool,
-}
-
-struct CountDecoded<'a>(&'a AtomicUsize);
-
-impl Prepare for CountDecoded<'_> {
-    type Image = Vec<u8>;
-
-    fn image_len(&self) -> usize {
-        IMAGE_LEN
-    }
-
-    fn decode(&self, sample: &Sample) -> Result<Vec<u8>, String> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Bytes.decode(sample)
-    }
-
-    fn preprocess(&self, image: &Vec<u8>, out: &mut [f32]) {
-        Bytes.preprocess(image, out);
-    }
-}
-
-impl Predictor for Overlapping<'_> {
-    fn predict(&mut self, batch: &[f32], n: usize) -> Result<Vec<Vec<f64>>, PredictError> {
-        let before = self.decoded.load(Ordering::SeqCst);
-        let start = Instant::now();
-        while !self.overlapped && start.elapsed() < PATIENCE {
-            self.overlapped = before == 40 || self.decoded.load(Ordering::SeqCst) > 4;
-            std::thread::yield_now();
-        }
-        Model.predict(batch, n)
-    }
-}
-
-#[test]
-fn decoding_goes_on_while_the_model_runs() {
-    let samples = samples(40, &[]);
-    let decoded = AtomicUsize::new(0);
-    let mut model = Overlapping {
-        decoded: &decoded,
-        overlapped: false,
-    };
-    let mut job = job(&samples, 4, None);
-    job.workers = 1;
-    let go = AtomicBool::new(false);
-    pipeline::run(&job, &CountDecoded(&decoded), &mut model, &go, &mut Silent).unwrap();
-    assert!(
-        model.overlapped,
-        "nothing was decoded during the first batch"
-    );
-}
-
-/// The predictor runs where `run` was called; libtorch wants one inference thread.
-#[test]
-fn the_model_runs_on_the_calling_thread() {
-    struct Here(std::thread::ThreadId);
-    impl Predictor for Here {
-        fn predict(&mut self, batch: &[f32], n: usize) -> Result<Vec<Vec<f64>>, PredictError> {
-            assert_eq!(std::thread::current().id(), self.0);
-            Model.predict(batch, n)
-        }
-    }
-    let samples = samples(30, &[]);
-    let go = AtomicBool::new(false);
-    let mut model = Here(std::thread::current().id());
-    let outcome = pipeline::run(
-        &job(&samples, 4, None),
-        &Bytes,
-        &mut model,
-        &go,
-        &mut Silent,
-    );
-    assert!(matches!(outcome, Ok(Outcome::Finished(_))));
 }
 
 #[test]
@@ -336,13 +175,23 @@ fn logits_that_are_not_finite_stop_or_are_counted() {
 #[test]
 fn a_label_beyond_the_logits_is_an_error() {
     let mut samples = samples(20, &[]);
-    samples[6].label = Some(CLASSES);
-    let error = run(&job(&samples, 4, None)).unwrap_err();
+    samples[18].label = Some(CLASSES);
+    struct Once(usize);
+    impl Predictor for Once {
+        fn predict(&mut self, batch: &[f32], n: usize) -> Result<Vec<Vec<f64>>, PredictError> {
+            self.0 += 1;
+            Model.predict(batch, n)
+        }
+    }
+    let (mut once, go) = (Once(0), AtomicBool::new(false));
+    let error = pipeline::run(&job(&samples, 4, None), &Bytes, &mut once, &go, &mut Silent);
+    let error = error.unwrap_err();
+    assert_eq!(once.0, 1, "found only when its batch came");
     assert!(
         matches!(
             error,
             EvalError::Label {
-                index: 6,
+                index: 18,
                 label: CLASSES,
                 classes: CLASSES,
                 ..
@@ -351,7 +200,7 @@ fn a_label_beyond_the_logits_is_an_error() {
         "{error}"
     );
     assert!(error.to_string().contains("0 to 9"), "{error}");
-    samples[6].label = Some(CLASSES - 1);
+    samples[18].label = Some(CLASSES - 1);
     finish(&job(&samples, 4, None));
 }
 
@@ -400,7 +249,7 @@ fn a_model_that_gives_too_few_rows_or_classes_is_an_error() {
     ));
     assert!(matches!(
         fail(|rows| rows.iter_mut().for_each(Vec::clear)),
-        EvalError::Width { found: 0, .. }
+        EvalError::NoLogits
     ));
 }
 

@@ -8,13 +8,14 @@ use std::io;
 use std::path::PathBuf;
 use tch::Tensor;
 use zoo::backbones::Variant;
-use zoo::eval::PredictError;
 use zoo::eval::bench::worker::{self, Worker};
 use zoo::eval::bench::{
-    Context as BenchContext, Description, Input, Instruments, Machine, Progress, Report, Schedule, Subject,
-    SystemClock, Watch,
+    Context as BenchContext, Description, Input, Instruments, Machine, Progress, Report, Schedule,
+    Subject, SystemClock, Watch,
 };
 use zoo::eval::data::{DataSet, OpenOptions};
+use zoo::eval::pipeline::Images;
+use zoo::eval::{PredictError, Prepare};
 use zoo::runtime::{LIBTORCH_VERSION, Session};
 use zoo::weights::formula::Formula;
 
@@ -161,8 +162,10 @@ fn load_images(dir: &PathBuf, variant: &Variant, batches: &[usize]) -> Result<Te
         ..OpenOptions::default()
     };
     let set = DataSet::open(dir, &options)?;
-    let transform = model::transform(&variant.preprocessing);
-    let (height, width) = transform.size;
+    let images = Images {
+        transform: model::transform(&variant.preprocessing),
+    };
+    let (height, width) = images.transform.size;
     let wanted = batches.iter().copied().max().unwrap_or(1);
     let mut pixels = Vec::new();
     let mut count = 0;
@@ -170,12 +173,12 @@ fn load_images(dir: &PathBuf, variant: &Variant, batches: &[usize]) -> Result<Te
         if count == wanted {
             break;
         }
-        let Ok(image) = zoo::eval::decode_sample(sample) else {
+        let Ok(image) = images.decode(sample) else {
             continue;
         };
         let start = pixels.len();
         pixels.resize(start + 3 * height * width, 0.0);
-        transform.write(&image, &mut pixels[start..]);
+        images.preprocess(&image, &mut pixels[start..]);
         count += 1;
     }
     if count == 0 {

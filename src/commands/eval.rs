@@ -15,11 +15,11 @@ use tch::{Kind, Tensor};
 use zoo::backbones::Variant;
 use zoo::eval::data::{DataSet, OpenOptions, drawn};
 use zoo::eval::journal::{Header, Preprocessing, Reported, Shard};
-use zoo::eval::pipeline::{self, Job, NonFinite, Outcome};
+use zoo::eval::pipeline::{self, Images, Job, NonFinite, Outcome};
 use zoo::eval::report::{
     PredictionFormat, Report, Style, stages_table, table, to_csv, write_predictions,
 };
-use zoo::eval::{Evaluation, Images, PredictError, Predictor};
+use zoo::eval::{Evaluation, PredictError, Predictor};
 use zoo::runtime::{Device, Options, Session};
 
 /// Evaluate models on ImageNet: top-1, top-5, loss, and what each stage of the pipeline gets through.
@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
         .map(prediction_format)
         .transpose()?;
     let set = open_set(arguments)?;
-    eprintln!("zoo: {}: {}", set.root, set.describe());
+    eprintln!("zoo: {}", set.describe());
     if let Some(skipped) = set.describe_skipped() {
         eprintln!("zoo: {skipped}");
     }
@@ -214,14 +214,6 @@ fn header(
 ) -> Result<Header> {
     let source = arguments.run.source()?;
     let identity = source.identity()?;
-    let p = &variant.preprocessing;
-    let floats = |values: [f32; 3]| {
-        // Through text, so that 0.485 stays 0.485.
-        values
-            .iter()
-            .filter_map(|v| v.to_string().parse().ok())
-            .collect()
-    };
     Ok(Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model: variant.name.to_owned(),
@@ -236,13 +228,7 @@ fn header(
         layout: set.describe(),
         fingerprint: set.fingerprint()?,
         images: set.samples.len(),
-        preprocessing: Preprocessing {
-            size: [p.size.0, p.size.1],
-            crop_pct: p.crop_pct,
-            interpolation: model::filter(p.interpolation).to_owned(),
-            mean: floats(p.mean),
-            std: floats(p.std),
-        },
+        preprocessing: Preprocessing::from(&model::transform(&variant.preprocessing)),
         dtype: arguments.run.dtype.to_string(),
         engine: engine(arguments),
         device: arguments.run.device.to_string(),

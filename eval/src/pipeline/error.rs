@@ -51,6 +51,9 @@ pub enum EvalError {
         /// Rows that came back.
         found: usize,
     },
+    /// The engine gave rows without a single logit.
+    #[error("the engine gave no logits: is this a model with a classification head?")]
+    NoLogits,
     /// The engine gave rows of different widths.
     #[error("image {index} `{id}`: {found} logits where other images have {expected}")]
     Width {

@@ -6,6 +6,7 @@
 
 mod error;
 mod feed;
+mod images;
 mod infer;
 mod progress;
 mod store;
@@ -22,6 +23,7 @@ use crate::journal::{Header, Took};
 use crate::{Predictor, Prepare};
 
 pub use error::EvalError;
+pub use images::Images;
 pub use progress::{Bar, Lines, Observer, Progress, Silent, for_stderr};
 
 use feed::{Buffer, CancelOnDrop, Filled, Source};
@@ -99,6 +101,7 @@ pub fn run<P: Prepare>(
         observer,
         started: Instant::now(),
         evaluated: 0,
+        labels_fit: false,
     };
     let result = run.evaluate(prepare, &todo);
     // Also after a failure: what is done should outlive the machine.
@@ -150,6 +153,8 @@ struct Run<'r, 'j> {
     started: Instant,
     /// Images evaluated by this run.
     evaluated: usize,
+    /// All labels were held to the width of the logits.
+    labels_fit: bool,
 }
 
 impl Run<'_, '_> {
@@ -224,6 +229,13 @@ impl Run<'_, '_> {
         wait: Duration,
         last: Instant,
     ) -> Result<Instant, EvalError> {
+        if let (false, Some(classes)) = (self.labels_fit, inferred.classes()) {
+            if classes == 0 {
+                return Err(EvalError::NoLogits);
+            }
+            infer::check_labels(self.job.samples, classes)?;
+            self.labels_fit = true;
+        }
         let mut record = infer::score(self.job, inferred, self.store.classes())?;
         let now = Instant::now();
         record.took = Took {

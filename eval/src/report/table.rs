@@ -29,7 +29,7 @@ impl Style {
     /// An empty table with these columns.
     pub fn table(self, columns: &[&str]) -> Table {
         let mut table = Table::new();
-        table.load_style(match self {
+        table.load_preset(match self {
             Style::Ascii => ASCII_FULL_CONDENSED,
             Style::Utf8 => UTF8_FULL_CONDENSED,
         });

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::bench::percentile;
 use crate::evaluation::Place;
 use crate::journal::{BatchRecord, Header, Took};
 
@@ -37,10 +38,10 @@ pub struct Stage {
     pub images_per_s: f64,
 }
 
-/// Quantiles (nearest rank) of milliseconds a batch.
+/// Percentiles (interpolated, as in [`percentile`]) of milliseconds a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BatchMillis {
-    /// Batches that the quantiles are over: full ones, or all where none is full.
+    /// Batches that the percentiles are over: full ones, or all where none is full.
     pub batches: usize,
     /// Median.
     pub p50: f64,
@@ -105,20 +106,15 @@ impl BatchMillis {
                 .map(|b| b.took.model * 1e3)
                 .collect()
         };
-        let mut sorted = millis(true);
-        if sorted.is_empty() {
-            sorted = millis(false);
+        let mut times = millis(true);
+        if times.is_empty() {
+            times = millis(false);
         }
-        sorted.sort_by(f64::total_cmp);
-        let quantile = |percent: usize| {
-            let rank = (percent * sorted.len()).div_ceil(100);
-            sorted.get(rank.max(1) - 1).copied()
-        };
         Some(BatchMillis {
-            batches: sorted.len(),
-            p50: quantile(50)?,
-            p90: quantile(90)?,
-            p99: quantile(99)?,
+            batches: times.len(),
+            p50: percentile(&times, 50.0)?,
+            p90: percentile(&times, 90.0)?,
+            p99: percentile(&times, 99.0)?,
         })
     }
 }
@@ -168,8 +164,8 @@ mod tests {
         );
         assert_eq!(t.stages[3].busy_s, 1.0);
         assert_eq!(t.limited_by, "model");
-        assert_eq!((t.batch_ms.batches, t.batch_ms.p50), (2, 1000.0));
-        assert_eq!(t.batch_ms.p99, 3000.0);
+        assert_eq!((t.batch_ms.batches, t.batch_ms.p50), (2, 2000.0));
+        assert_eq!(t.batch_ms.p90, 2800.0);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use zoo_eval::data::{Sample, Source};
 use zoo_eval::journal::{Header, Preprocessing, Reported, Shard};
@@ -161,4 +161,44 @@ pub fn journal_path() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.zoo-journal");
     (folder, path)
+}
+
+/// Stops the run, or fails, after some batches; and counts them.
+struct Stops<'a> {
+    after: usize,
+    calls: usize,
+    stop: &'a AtomicBool,
+    fail: bool,
+}
+
+impl Predictor for Stops<'_> {
+    fn predict(&mut self, batch: &[f32], n: usize) -> Result<Vec<Vec<f64>>, PredictError> {
+        self.calls += 1;
+        if self.calls > self.after && self.fail {
+            return Err(PredictError("out of memory".into()));
+        }
+        if self.calls == self.after {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        Model.predict(batch, n)
+    }
+}
+
+/// Runs with a model that stops (or fails) after some batches; also how often it was called.
+pub fn run_until(job: &Job<'_>, after: usize, fail: bool) -> (Result<Outcome, EvalError>, usize) {
+    let stop = AtomicBool::new(false);
+    let never = AtomicBool::new(false);
+    let mut model = Stops {
+        after,
+        calls: 0,
+        stop: if fail { &never } else { &stop },
+        fail,
+    };
+    let outcome = pipeline::run(job, &Bytes, &mut model, &stop, &mut Silent);
+    (outcome, model.calls)
+}
+
+/// What a run without interruption prints.
+pub fn reference(samples: &[Sample], batch: usize) -> String {
+    printed(&finish(&job(samples, batch, None)))
 }
