@@ -127,14 +127,13 @@ class Field:
 
 
 def relative_difference(found: list[list[float]], reference: list[list[float]]) -> float:
-    """max |a - b| / max |b|; infinite when the shapes differ, not a number when a logit is none."""
+    """max |a - b| / max |b|; infinite when the shapes differ, not a number when a logit is none (JSON's null too)."""
     if [len(row) for row in found] != [len(row) for row in reference]:
         return float("inf")
     pairs = [(a, b) for rows in zip(found, reference) for a, b in zip(*rows)]
-    differences = [abs(a - b) for a, b in pairs]
-    if any(d != d for d in differences):
+    if any(x is None or x != x for pair in pairs for x in pair):
         return float("nan")
-    return max(differences) / max(abs(b) for _, b in pairs)
+    return max(abs(a - b) for a, b in pairs) / max(abs(b) for _, b in pairs)
 
 
 def machine() -> dict[str, Any]:
@@ -226,7 +225,7 @@ def compare(args: argparse.Namespace, field: Field) -> int:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if not finished:
         return 130
-    return 1 if field.left_out else 0
+    return 1 if field.left_out or any(case.failure for case in cases) else 0
 
 
 def main() -> int:

@@ -40,9 +40,14 @@ def load_model(task: Task) -> tuple[torch.nn.Module, tuple[int, int, int]]:
     import timm
     from safetensors.torch import load_file
 
-    model = timm.create_model(task.model)
+    model: Any = timm.create_model(task.model)
     model.load_state_dict(load_file(task.weights), strict=True)
     return model.eval().requires_grad_(False), tuple(model.default_cfg["input_size"])
+
+
+def _rows(logits: NDArray[Any]) -> list[list[float]]:
+    rows: list[list[float]] = logits.astype(np.float64).tolist()
+    return rows
 
 
 class Peer:
@@ -93,6 +98,7 @@ class Torch(Peer):
     version = torch.__version__
 
     def __init__(self, task: Task, compiled: bool) -> None:
+        model: Any
         model, shape = load_model(task)
         super().__init__(task, shape)
         self.name = "compile" if compiled else "eager"
@@ -102,7 +108,7 @@ class Torch(Peer):
             self.options.append("channels_last")
         model = model.to(device=task.device, dtype=DTYPES[task.dtype], memory_format=self._format)
         # dynamic=False: one specialised program for each batch size, inductor's best.
-        self._model = torch.compile(model, dynamic=False) if compiled else model
+        self._model: Any = torch.compile(model, dynamic=False) if compiled else model
 
     def describe(self) -> dict[str, Any]:
         device = self.task.device
@@ -116,13 +122,13 @@ class Torch(Peer):
 
     @torch.inference_mode()
     def call(self, images: torch.Tensor) -> torch.Tensor:
-        logits = self._model(images)
+        logits: torch.Tensor = self._model(images)
         if images.is_cuda:
             torch.cuda.synchronize()
         return logits
 
     def forward(self, images: torch.Tensor) -> list[list[float]]:
-        return self.call(images).double().cpu().tolist()
+        return _rows(self.call(images).float().cpu().numpy())
 
 
 def onnx_file(task: Task, folder: str) -> tuple[str, tuple[int, int, int]]:
@@ -166,8 +172,12 @@ class OnnxRuntime(Peer):
             raise RuntimeError(f"{provider} was asked for, ONNX Runtime took {self._session.get_providers()}")
         self.engine, self.version = f"onnxruntime {provider}", ort.__version__
         self.options = ["graph " + ("given" if task.onnx else "by torch.onnx.export")]
+        self._threads = self._session.get_session_options().intra_op_num_threads
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "threads": self._threads}
 
     def place(self, images: NDArray[np.float32]) -> Any:
         import onnxruntime as ort
@@ -183,7 +193,7 @@ class OnnxRuntime(Peer):
 
     def forward(self, images: Any) -> list[list[float]]:
         self.call(images)
-        return images.copy_outputs_to_cpu()[0].astype(np.float64).tolist()
+        return _rows(images.copy_outputs_to_cpu()[0])
 
 
 class OpenVino(Peer):
@@ -201,7 +211,8 @@ class OpenVino(Peer):
         super().__init__(task, shape)
         self.version = ov.get_version()
         self.options = ["graph " + ("given" if task.onnx else "by torch.onnx.export")]
-        self._ov, self._path, self._requests = ov, path, {}
+        self._ov, self._path = ov, path
+        self._requests: dict[int, Any] = {}
 
     def _request(self, batch: int) -> Any:
         """One program for each batch size, as with torch.compile."""
@@ -218,6 +229,12 @@ class OpenVino(Peer):
             self._requests[batch] = core.compile_model(model, "CPU", config).create_infer_request()
         return self._requests[batch]
 
+    def describe(self) -> dict[str, Any]:
+        program = self._request(1).get_compiled_model()
+        threads = program.get_property("INFERENCE_NUM_THREADS")
+        dtype = program.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        return {**super().describe(), "threads": threads, "dtype": dtype}
+
     def place(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         return images
 
@@ -225,7 +242,7 @@ class OpenVino(Peer):
         return self._request(len(images)).infer([images], share_inputs=True, share_outputs=True)
 
     def forward(self, images: NDArray[np.float32]) -> list[list[float]]:
-        return self.call(images)[0].astype(np.float64).tolist()
+        return _rows(self.call(images)[0])
 
 
 def make(engine: str, task: Task) -> Peer:

@@ -3,11 +3,12 @@
     {"cmd":"describe"}                          -> {"name":..,"engine":..,"version":..,"model":..,"device":..,"dtype":..,
                                                     "threads":..,"input":[3,224,224],"options":[..]}
     {"cmd":"logits","batch":2,"salt":"zoo"}     -> {"logits":[[..],[..]]}
-    {"cmd":"block","batch":8,"seconds":0.25}    -> {"times_s":[..],"cpu_s":..}
+    {"cmd":"block","batch":8,"seconds":0.25}    -> {"first_s":..,"times_s":[..],"cpu_s":..}
     {"cmd":"quit"}                              -> (the worker ends; also at the end of its input)
     anything that fails                         -> {"error":"what and why"}
 
-`zoo bench --worker` speaks it too.
+`first_s` is the first call, which finds the machine as the worker before left it; `times_s` are the calls after it, until
+`seconds` are over; `cpu_s` is the CPU time the process spent in the block. `zoo bench --worker` speaks it too.
 """
 
 from __future__ import annotations
@@ -72,7 +73,11 @@ def _answer(engine: Engine, request: Json) -> Json:
 
 
 def _block(engine: Engine, batch: int, seconds: float) -> Json:
+    if batch < 1 or not 0 < seconds <= 60:
+        raise ValueError(f"batch {batch} and {seconds} s: a batch of 1 or more and 0 to 60 s are allowed")
     cpu = time.process_time()
+    before = time.perf_counter()
+    engine.run_once(batch)
     start = last = time.perf_counter()
     times_s = []
     while last - start < seconds:
@@ -80,7 +85,7 @@ def _block(engine: Engine, batch: int, seconds: float) -> Json:
         now = time.perf_counter()
         times_s.append(now - last)
         last = now
-    return {"times_s": times_s, "cpu_s": time.process_time() - cpu}
+    return {"first_s": start - before, "times_s": times_s, "cpu_s": time.process_time() - cpu}
 
 
 class WorkerFailed(Exception):
@@ -138,3 +143,7 @@ class WorkerProcess:
             except ProcessLookupError:
                 pass
             self._process.wait()
+        finally:
+            assert self._process.stdout
+            self._process.stdout.close()
+            self._log.close()

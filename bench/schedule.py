@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from load import LoadMeter
-from stats import median, median_interval, summary
+from protocol import WorkerFailed
+from stats import median, median_interval, summary, tail_warnings
 
 
 class Worker(Protocol):
@@ -30,6 +31,7 @@ class Schedule:
 @dataclass
 class Block:
     round: int
+    first_s: float
     times_s: list[float]
     other_load: float | None
     kept: bool
@@ -43,6 +45,8 @@ class Case:
     batch: int
     warm_up: dict[str, Any] | None = None
     blocks: list[Block] = field(default_factory=list)
+    failure: str | None = None
+    """What the worker said when it failed; it is not asked again."""
 
     def round_medians(self) -> dict[int, float]:
         return {b.round: median(b.times_s) for b in self.blocks if b.kept}
@@ -57,21 +61,23 @@ class Case:
         kept = [b for b in self.blocks if b.kept]
         lost = [b for b in self.blocks if not b.kept]
         medians = list(self.round_medians().values())
+        stats = summary([t for b in kept for t in b.times_s], self.batch)
         return {
             "subject": self.worker.label,
             "batch": self.batch,
             "warm_up": self.warm_up,
-            "stats": summary([t for b in kept for t in b.times_s], self.batch),
+            "stats": stats,
             "median_of_blocks_s": median(medians) if medians else None,
+            "median_first_s": median([b.first_s for b in kept]) if kept else None,
             "discarded_stats": summary([t for b in lost for t in b.times_s], self.batch),
             "kept": len(kept),
             "discarded": len(lost),
-            "warnings": self._warnings(len(kept), len(lost)),
+            "warnings": tail_warnings(stats) + self._warnings(len(kept), len(lost)),
             "blocks": [asdict(b) for b in self.blocks],
         }
 
     def _warnings(self, kept: int, lost: int) -> list[str]:
-        warnings = []
+        warnings = [f"it failed: {self.failure}"] if self.failure else []
         if kept == 0 and lost > 0:
             under_load = 1e3 * median([t for b in self.blocks for t in b.times_s])
             warnings.append(f"all {lost} blocks were discarded: other processes kept the machine busy; there is no "
@@ -92,8 +98,8 @@ def warm_up(case: Case, schedule: Schedule) -> None:
         current = median(answer["times_s"])
         settled = previous > 0 and abs(current / previous - 1) < limits["settled"]
         previous = current
-        seconds += sum(answer["times_s"])
-        calls += len(answer["times_s"])
+        seconds += answer["first_s"] + sum(answer["times_s"])
+        calls += 1 + len(answer["times_s"])
     case.warm_up = {"calls": calls, "seconds": seconds, "settled": settled}
 
 
@@ -102,7 +108,7 @@ def run(cases: list[Case], schedule: Schedule, progress: Callable[[str], None]) 
     try:
         for case in cases:
             progress(f"warming up {case.worker.label}, batch {case.batch}")
-            warm_up(case, schedule)
+            _attempt(case, lambda: warm_up(case, schedule))
         for number in range(schedule.rounds):
             progress(f"round {number + 1} of {schedule.rounds}")
             _round(cases, number, schedule)
@@ -111,12 +117,22 @@ def run(cases: list[Case], schedule: Schedule, progress: Callable[[str], None]) 
     return True
 
 
+def _attempt(case: Case, step: Callable[[], Any]) -> Any:
+    """Does the step unless the case has failed; notes a failure. None for either."""
+    if case.failure is None:
+        try:
+            return step()
+        except WorkerFailed as why:
+            case.failure = str(why)
+    return None
+
+
 def _round(cases: list[Case], number: int, schedule: Schedule) -> None:
     """One block of each case, starting one later each round; those to discard are tried again after the others."""
     start = number % len(cases)
     due = cases[start:] + cases[:start]
     for _ in range(schedule.attempts):
-        due = [case for case in due if not _block(case, number, schedule)]
+        due = [case for case in due if _attempt(case, lambda: _block(case, number, schedule)) is False]
 
 
 def _block(case: Case, number: int, schedule: Schedule) -> bool:
@@ -124,5 +140,5 @@ def _block(case: Case, number: int, schedule: Schedule) -> bool:
     answer = case.worker.ask({"cmd": "block", "batch": case.batch, "seconds": schedule.block_s})
     load = meter.other_load(answer["cpu_s"])
     kept = load is None or load <= schedule.max_other_load
-    case.blocks.append(Block(number, answer["times_s"], load, kept))
+    case.blocks.append(Block(number, answer["first_s"], answer["times_s"], load, kept))
     return kept

@@ -43,6 +43,19 @@ def summary(times_s: Sequence[float], batch: int) -> dict[str, Any] | None:
     }
 
 
+def tail_warnings(stats: dict[str, Any] | None) -> list[str]:
+    """What a reader of a p99 must know."""
+    if stats is None:
+        return []
+    warnings = []
+    if stats["p99_s"] > 2 * stats["p50_s"]:
+        warnings.append(f"p99 is {stats['p99_s'] / stats['p50_s']:.1f} times p50 ({100 * stats['outlier_share']:.1f} % of "
+                        "the calls are outliers): something else used the machine, or the clock rate changed")
+    if stats["calls"] < 100:
+        warnings.append(f"{stats['calls']} calls: p99 is little more than the slowest call")
+    return warnings
+
+
 def median_interval(values: Sequence[float]) -> dict[str, Any] | None:
     """Median with its order-statistic (sign test) interval: no distribution is assumed. None for no values.
 
@@ -54,7 +67,8 @@ def median_interval(values: Sequence[float]) -> dict[str, Any] | None:
     ordered = sorted(values)
 
     def coverage(k: int) -> float:
-        return 1 - 2 * sum(math.comb(n, i) for i in range(k)) / 2**n
+        below = sum(math.comb(n, i) for i in range(k))
+        return 1 - below / (1 << (n - 1))
 
     k = 1
     while 2 * (k + 1) <= n and coverage(k + 1) >= COVERAGE:

@@ -8,21 +8,22 @@
 //! Several engines in one process disturb each other (idle thread pools spin), so an engine can also be a process
 //! of its own that answers a line protocol: [`worker`]. Nothing here knows an engine, a model or a tensor.
 
+mod case;
 mod clock;
 mod load;
 mod ratio;
+mod render;
 mod report;
 mod schedule;
 mod stats;
 mod subject;
 pub mod worker;
 
+pub use case::{Block, Case, Measured, WarmUp};
 pub use clock::{Clock, SystemClock};
 pub use load::{CpuMeter, CpuReading, LoadUnavailable, ProcMeter, other_load, own_cpu_s};
 pub use ratio::{Ratio, paired_speed_up};
 pub use report::{CaseReport, Context, Input, Machine, OtherLoad, RatioReport, Report, SCHEMA};
-pub use schedule::{
-    BenchError, Block, Case, Instruments, Measured, Progress, Schedule, WarmUp, WarmUpLimits, Watch,
-};
+pub use schedule::{BenchError, Instruments, Progress, Schedule, WarmUpLimits, Watch};
 pub use stats::{Stats, median, percentile};
 pub use subject::{Description, Subject};

@@ -105,6 +105,8 @@ pub struct CaseReport {
     pub stats: Option<Stats>,
     /// Median of the kept blocks' medians, seconds per call.
     pub median_of_blocks_s: Option<f64>,
+    /// Median of the kept blocks' first calls, seconds: a call after a pause.
+    pub median_first_s: Option<f64>,
     /// All calls of the discarded blocks: what the load did to them, no measure of the subject.
     pub discarded_stats: Option<Stats>,
     /// Blocks that count.
@@ -125,11 +127,18 @@ impl CaseReport {
         };
         let stats = Stats::of(&times(true), case.batch);
         let discarded_stats = Stats::of(&times(false), case.batch);
-        let kept = case.blocks.iter().filter(|b| b.kept).count();
+        let firsts: Vec<f64> = case
+            .blocks
+            .iter()
+            .filter(|b| b.kept)
+            .map(|b| b.first_s)
+            .collect();
+        let kept = firsts.len();
         let medians: Vec<f64> = case.round_medians().into_values().collect();
         Self {
             warnings: warnings(&case, stats.as_ref(), kept),
             median_of_blocks_s: median(&medians),
+            median_first_s: median(&firsts),
             stats,
             discarded_stats,
             kept,

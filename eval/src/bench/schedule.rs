@@ -1,12 +1,12 @@
 //! Warm-up, then rounds of interleaved blocks.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Clock, CpuMeter, LoadUnavailable, ProcMeter, Subject, SystemClock, median, other_load,
+    Block, Case, Clock, CpuMeter, LoadUnavailable, Measured, ProcMeter, Subject, SystemClock,
+    WarmUp, median, other_load,
 };
 use crate::PredictError;
 
@@ -57,8 +57,8 @@ pub struct WarmUpLimits {
 pub struct Schedule {
     /// Rounds; in each, every subject has one block at every batch size.
     pub rounds: usize,
-    /// Length of a block, seconds: calls are made until it is over, one at least. 0.25 or more for a load that
-    /// the 10 ms ticks of `/proc/stat` can tell.
+    /// Length of a block, seconds: after a first call, calls are timed until it is over, one at least. 0.25 or more
+    /// for a load that the 10 ms ticks of `/proc/stat` can tell.
     pub block_s: f64,
     /// A block during which other processes used more cores than this is discarded.
     pub max_other_load: f64,
@@ -139,63 +139,6 @@ pub enum Progress<'a> {
         /// Rounds planned.
         rounds: usize,
     },
-}
-
-/// How a warm-up went.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct WarmUp {
-    /// Calls made.
-    pub calls: usize,
-    /// Seconds spent.
-    pub seconds: f64,
-    /// Whether times settled before the limit.
-    pub settled: bool,
-}
-
-/// Back-to-back calls of one subject at one batch size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Block {
-    /// The round it belongs to, from 0.
-    pub round: usize,
-    /// Seconds of each call.
-    pub times_s: Vec<f64>,
-    /// Cores used by other processes meanwhile; `None` where that cannot be told.
-    pub other_load: Option<f64>,
-    /// Whether it counts: not when other processes used too much of the machine.
-    pub kept: bool,
-}
-
-/// All blocks of one subject at one batch size.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Case {
-    /// The subject's name.
-    pub subject: String,
-    /// Images per call.
-    pub batch: usize,
-    /// Its warm-up; `None` when the run was stopped before it.
-    pub warm_up: Option<WarmUp>,
-    /// Its blocks, in the order they ran.
-    pub blocks: Vec<Block>,
-}
-
-impl Case {
-    /// Seconds per call: the median of each round's kept block, by round.
-    pub fn round_medians(&self) -> BTreeMap<usize, f64> {
-        let kept = self.blocks.iter().filter(|b| b.kept);
-        kept.filter_map(|b| Some((b.round, median(&b.times_s)?)))
-            .collect()
-    }
-}
-
-/// What a run measured.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measured {
-    /// One case for each subject and batch size.
-    pub cases: Vec<Case>,
-    /// Whether it was stopped before its end.
-    pub interrupted: bool,
-    /// Why no block could be judged by other processes' load; all blocks are kept then.
-    pub load_unavailable: Option<LoadUnavailable>,
 }
 
 impl Schedule {
@@ -361,7 +304,7 @@ impl Run<'_, '_, '_> {
         let before = meter.read();
         let start_s = clock.now_s();
         let stop = || self.watch.stopped();
-        let times_s = timed_calls(subject, case.batch, self.schedule.block_s, clock, stop)
+        let calls = timed_calls(subject, case.batch, self.schedule.block_s, clock, stop)
             .map_err(|source| subject_error(case, source))?;
         if self.watch.stopped() {
             return Ok(true);
@@ -377,7 +320,8 @@ impl Run<'_, '_, '_> {
         };
         let block = Block {
             round,
-            times_s,
+            first_s: calls.first_s,
+            times_s: calls.times_s,
             other_load,
             kept: other_load.is_none_or(|load| load <= self.schedule.max_other_load),
         };
@@ -438,24 +382,35 @@ fn warm_up(
     }
 }
 
-/// Calls back to back until `seconds` are over or `stop` says so; seconds of each call, one at least.
+/// Times of one block's calls, in seconds.
+pub(super) struct Calls {
+    pub(super) first_s: f64,
+    pub(super) times_s: Vec<f64>,
+}
+
+/// A first call, then calls back to back until `seconds` are over or `stop` says so, one at least.
 pub(super) fn timed_calls(
     subject: &mut (impl Subject + ?Sized),
     batch: usize,
     seconds: f64,
     clock: &dyn Clock,
     stop: impl Fn() -> bool,
-) -> Result<Vec<f64>, PredictError> {
+) -> Result<Calls, PredictError> {
+    let before_s = clock.now_s();
+    subject.run_once(batch)?;
     let start_s = clock.now_s();
+    let mut calls = Calls {
+        first_s: start_s - before_s,
+        times_s: Vec::new(),
+    };
     let mut last_s = start_s;
-    let mut times_s = Vec::new();
     loop {
         subject.run_once(batch)?;
         let now_s = clock.now_s();
-        times_s.push(now_s - last_s);
+        calls.times_s.push(now_s - last_s);
         last_s = now_s;
         if now_s - start_s >= seconds || stop() {
-            return Ok(times_s);
+            return Ok(calls);
         }
     }
 }

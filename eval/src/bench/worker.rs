@@ -4,12 +4,13 @@
 //! {"cmd":"describe"}                               -> {"name":..,"engine":..,"version":..,"model":..,"device":..,
 //!                                                      "dtype":..,"threads":..,"input":[3,224,224],"options":[..]}
 //! {"cmd":"logits","batch":2,"salt":"zoo"}          -> {"logits":[[..],[..]]}
-//! {"cmd":"block","batch":8,"seconds":0.25}         -> {"times_s":[..],"cpu_s":0.98}
+//! {"cmd":"block","batch":8,"seconds":0.25}         -> {"first_s":0.02,"times_s":[..],"cpu_s":0.98}
 //! {"cmd":"quit"}                                   -> (the worker ends; it also ends when its input does)
 //! anything that fails                              -> {"error":"what and why"}
 //! ```
 //!
-//! `times_s` are the seconds of each call, `cpu_s` the CPU time the process spent in the block: whoever interleaves
+//! `first_s` is the first call, which finds the machine as the worker before left it; `times_s` are the calls after
+//! it, until `seconds` are over; `cpu_s` is the CPU time the process spent in the block: whoever interleaves
 //! the workers takes it from the machine's busy time to know other processes' load. `logits` is there so that
 //! peers can be held to each other before they are timed. A worker writes nothing else to its output.
 
@@ -70,7 +71,9 @@ pub enum Answer {
     },
     /// To [`Request::Block`].
     Block {
-        /// Seconds of each call.
+        /// Seconds of the first call, a call after a pause.
+        first_s: f64,
+        /// Seconds of each call after it.
         times_s: Vec<f64>,
         /// CPU time this process spent meanwhile, seconds of one core.
         cpu_s: f64,
@@ -142,10 +145,13 @@ fn block(
         ));
     }
     let before_s = own_cpu_s();
-    let times_s =
-        timed_calls(worker, batch, seconds, clock, || false).map_err(|e| e.to_string())?;
+    let calls = timed_calls(worker, batch, seconds, clock, || false).map_err(|e| e.to_string())?;
     let cpu_s = own_cpu_s() - before_s;
-    Ok(Answer::Block { times_s, cpu_s })
+    Ok(Answer::Block {
+        first_s: calls.first_s,
+        times_s: calls.times_s,
+        cpu_s,
+    })
 }
 
 #[cfg(test)]
@@ -222,13 +228,18 @@ mod tests {
                 logits: vec![vec![3.0, 0.5]; 2]
             }
         );
-        let Answer::Block { times_s, cpu_s } = &answers[2] else {
+        let Answer::Block {
+            first_s,
+            times_s,
+            cpu_s,
+        } = &answers[2]
+        else {
             panic!("{:?}", answers[2]);
         };
         // A tenth of a second a call: the third one passes 0.25 s.
         assert_eq!(times_s.len(), 3);
         assert!(times_s.iter().all(|t| (t - 0.1).abs() < 1e-12));
-        assert!(*cpu_s >= 0.0);
+        assert!((first_s - 0.1).abs() < 1e-12 && *cpu_s >= 0.0);
         assert_eq!(answers.len(), 3);
     }
 

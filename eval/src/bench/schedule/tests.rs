@@ -13,7 +13,11 @@ struct FakeMachine {
     /// Cores used by others during the block of this index (in the order blocks run).
     loads: RefCell<Vec<f64>>,
     log: RefCell<Vec<String>>,
+    /// Who ran last: a change costs [`SWITCH_S`].
+    last: Cell<&'static str>,
 }
+
+const SWITCH_S: f64 = 0.125;
 
 struct FakeClock(Rc<FakeMachine>);
 
@@ -78,7 +82,9 @@ impl Subject for FakeSubject {
         }
         let slow = if self.cold > 0 { 10.0 } else { 1.0 };
         self.cold = self.cold.saturating_sub(1);
-        let time_s = slow * self.per_image_s * batch as f64;
+        let switched = self.machine.last.replace(self.name) != self.name;
+        let switch_s = if switched { SWITCH_S } else { 0.0 };
+        let time_s = slow * self.per_image_s * batch as f64 + switch_s;
         self.machine.now_s.set(self.machine.now_s.get() + time_s);
         self.machine.ours_s.set(self.machine.ours_s.get() + time_s);
         Ok(())
@@ -164,7 +170,8 @@ fn blocks_take_turns_and_start_one_later_each_round() {
     assert!(!measured.interrupted);
     let slow_1 = &measured.cases[0];
     assert_eq!((slow_1.subject.as_str(), slow_1.batch), ("slow", 1));
-    // 2 s at 0.5 s a call.
+    // The call that pays for taking turns stands apart; then 2 s at 0.5 s a call.
+    assert_eq!(slow_1.blocks[0].first_s, 0.5 + SWITCH_S);
     assert_eq!(slow_1.blocks[0].times_s, [0.5; 4]);
     assert_eq!(slow_1.blocks[0].other_load, Some(0.0));
 }
@@ -266,6 +273,8 @@ fn a_machine_never_quiet_gives_no_figure_and_says_so() {
         );
     }
     assert!(report.ratios.iter().all(|r| r.speed_up.is_none()));
+    let table = report.to_string();
+    assert!(table.contains("fast         1        -"), "{table}");
 }
 
 #[test]
@@ -394,5 +403,25 @@ fn the_report_survives_json_whole() {
     assert_eq!(json["input"]["kind"], "formula");
     assert_eq!(json["other_load"]["kind"], "measured");
     assert_eq!(json["cases"][1]["median_of_blocks_s"], 0.25);
+    // After another subject in round 0, after itself in round 1.
+    assert_eq!(json["cases"][1]["median_first_s"], 0.25 + SWITCH_S / 2.0);
     assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+}
+
+#[test]
+fn the_table_has_every_case_and_its_warnings() {
+    let machine = Rc::new(FakeMachine::default());
+    let table = report(short(), run(&short(), &machine, &mut instruments(&machine))).to_string();
+    assert!(
+        table.contains("input: numbers of a formula, salt zoo; no image"),
+        "{table}"
+    );
+    assert!(
+        table.contains("fast         2   500.00   500.00   500.00        4.0        2/0  2.00 [2.00, 2.00] 50 %"),
+        "{table}"
+    );
+    assert!(
+        table.contains("warning: slow, batch 1: 8 calls: p99"),
+        "{table}"
+    );
 }

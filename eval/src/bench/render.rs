@@ -1,0 +1,138 @@
+//! The report for reading.
+
+use std::fmt;
+
+use super::{CaseReport, Input, OtherLoad, Ratio, Report};
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.heading(f)?;
+        self.table(f)?;
+        for case in &self.cases {
+            for warning in &case.warnings {
+                writeln!(
+                    f,
+                    "warning: {}, batch {}: {warning}",
+                    case.subject, case.batch
+                )?;
+            }
+        }
+        if let OtherLoad::Unavailable { why } = &self.other_load {
+            writeln!(
+                f,
+                "warning: other processes' load is unknown ({why}); no block was discarded"
+            )?;
+        }
+        if self.interrupted {
+            writeln!(f, "interrupted: these are the figures up to then")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn heading(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let machine = &self.context.machine;
+        let cpu = machine.cpu.as_deref().unwrap_or("processor unknown");
+        let cores = machine.cores.map_or("?".into(), |n| n.to_string());
+        writeln!(
+            f,
+            "{}: {}, {cpu}, {cores} logical cores",
+            self.context.tool, machine.system
+        )?;
+        for s in &self.context.subjects {
+            let [_, height, width] = s.input;
+            write!(
+                f,
+                "{}: {}, {} {}, {}, ",
+                s.name, s.model, s.engine, s.version, s.device
+            )?;
+            write!(f, "{}, {} threads, {height}x{width}", s.dtype, s.threads)?;
+            writeln!(
+                f,
+                "{}",
+                s.options
+                    .iter()
+                    .map(|o| format!(", {o}"))
+                    .collect::<String>()
+            )?;
+        }
+        writeln!(f, "input: {}", self.context.input)
+    }
+
+    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self
+            .cases
+            .iter()
+            .map(|c| c.subject.len())
+            .max()
+            .unwrap_or(0)
+            .max(8);
+        let base = self
+            .ratios
+            .first()
+            .map(|r| format!("  speed-up over {}", r.base));
+        writeln!(
+            f,
+            "{:name$} {:>5} {:>8} {:>8} {:>8} {:>10} {:>10}{}",
+            "subject",
+            "batch",
+            "p50 ms",
+            "p90 ms",
+            "p99 ms",
+            "images/s",
+            "kept/lost",
+            base.unwrap_or_default()
+        )?;
+        for case in &self.cases {
+            let ratio = self
+                .speed_up(case)
+                .map(|r| format!("  {r}"))
+                .unwrap_or_default();
+            let [p50, p90, p99, images] = figures(case);
+            let blocks = format!("{}/{}", case.kept, case.discarded);
+            writeln!(
+                f,
+                "{:name$} {:>5} {p50:>8} {p90:>8} {p99:>8} {images:>10} {blocks:>10}{ratio}",
+                case.subject, case.batch
+            )?;
+        }
+        Ok(())
+    }
+
+    fn speed_up(&self, case: &CaseReport) -> Option<&Ratio> {
+        let mut ratios = self.ratios.iter();
+        let ratio = ratios.find(|r| r.subject == case.subject && r.batch == case.batch)?;
+        ratio.speed_up.as_ref()
+    }
+}
+
+fn figures(case: &CaseReport) -> [String; 4] {
+    let Some(stats) = &case.stats else {
+        return std::array::from_fn(|_| "-".into());
+    };
+    let ms = |seconds: f64| format!("{:.2}", 1e3 * seconds);
+    let images = format!("{:.1}", stats.images_per_s);
+    [ms(stats.p50_s), ms(stats.p90_s), ms(stats.p99_s), images]
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (median, low, high) = (self.median, self.low, self.high);
+        write!(
+            f,
+            "{median:.2} [{low:.2}, {high:.2}] {:.0} %",
+            100.0 * self.coverage
+        )
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::Images { path, count } => write!(f, "{count} images of {path}"),
+            Input::Formula { salt } => write!(f, "numbers of a formula, salt {salt}; no image"),
+            Input::Random { seed } => write!(f, "random numbers, seed {seed}; no image"),
+        }
+    }
+}
