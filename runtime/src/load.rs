@@ -51,7 +51,7 @@ pub enum WeightsError {
         /// The model.
         model: &'static str,
         /// The tensors by name.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// The model's own key map is malformed, or maps two tensors to one name.
     #[error("key map of {model}: {source}")]
@@ -172,7 +172,7 @@ fn read(
         .map_err(|source| WeightsError::Fit {
             path: checkpoint.path().to_path_buf(),
             model: variant.name,
-            source,
+            source: Box::new(source),
         })?;
     for (name, mut variable) in store.variables() {
         assign(&mut variable, tensor(&checkpoint, &name)?);
@@ -202,6 +202,6 @@ fn assign(variable: &mut Tensor, values: Tensor) {
     tch::no_grad(|| variable.copy_(&values.reshape(shape)));
 }
 
-fn unsigned(shape: &[i64]) -> Vec<usize> {
+pub(crate) fn unsigned(shape: &[i64]) -> Vec<usize> {
     shape.iter().map(|&n| n.unsigned_abs() as usize).collect()
 }

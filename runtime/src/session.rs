@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use tch::{Tensor, nn};
 use zoo_backbones::{Backbone, BuildOptions, Stage, Variant};
 use zoo_ops::{channels_last, inference_mode, taps};
-use zoo_weights::LoadReport;
+use zoo_weights::{Dtype, LoadReport, TensorData};
 
 /// How to open a [`Session`].
 #[derive(Debug, Clone)]
@@ -151,18 +151,19 @@ impl Session {
         self.model.stage_info()
     }
 
-    /// Every parameter and statistic: name, shape, values in f32, row-major. As trained, also after fusing.
-    pub fn values(&self) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, SessionError> {
+    /// Every parameter and statistic in f32, under official names: as loaded, also after fusing.
+    pub fn tensors(&self) -> Result<Vec<TensorData<'static>>, SessionError> {
         let variables = self.store.variables();
         let read = |(name, shape): &(String, Vec<i64>)| {
             let t = variables[name].to_device(tch::Device::Cpu);
             let flat = t.to_kind(tch::Kind::Float).contiguous().flatten(0, -1);
-            let shape = shape.iter().map(|&n| n.unsigned_abs() as usize).collect();
-            (
-                name.clone(),
-                shape,
-                Vec::try_from(&flat).unwrap_or_default(),
-            )
+            let values = Vec::<f32>::try_from(&flat).unwrap_or_default();
+            TensorData {
+                name: name.clone().into(),
+                dtype: Dtype::F32,
+                shape: load::unsigned(shape).into(),
+                bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            }
         };
         guarded(|| self.state.iter().map(read).collect())
             .map_err(|reason| engine_error(self.variant, &self.options, reason))

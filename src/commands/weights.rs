@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use zoo::backbones::{BuildOptions, Variant};
 use zoo::runtime::{Options, Session, WeightsSource, key_maps};
-use zoo::weights::{
-    Checkpoint, Direction, Dtype, KeyMap, TensorData, file_sha256, write_safetensors,
-};
+use zoo::weights::{Checkpoint, Direction, KeyMap, file_sha256, write_safetensors};
 
 /// Look into checkpoints and convert them. Nothing in a checkpoint is ever executed.
 #[derive(Debug, Args)]
@@ -191,22 +189,14 @@ fn convert_model(
         ..Options::default()
     };
     let session = Session::open(variant, &source, &options)?;
-    let values = session.values()?;
-    let official: Vec<&str> = values.iter().map(|(name, ..)| name.as_str()).collect();
-    let names = match &map {
-        Some(map) => map.rename_all(&official, Direction::ToOther)?,
-        None => official.iter().map(|name| (*name).to_owned()).collect(),
-    };
-    let data: Vec<TensorData> = values
-        .iter()
-        .zip(names)
-        .map(|((_, shape, values), name)| TensorData {
-            name: name.into(),
-            dtype: Dtype::F32,
-            shape: shape.into(),
-            bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        })
-        .collect();
+    let mut data = session.tensors()?;
+    if let Some(map) = &map {
+        let official: Vec<&str> = data.iter().map(|t| t.name.as_ref()).collect();
+        let names = map.rename_all(&official, Direction::ToOther)?;
+        for (tensor, name) in data.iter_mut().zip(names) {
+            tensor.name = name.into();
+        }
+    }
     write_safetensors(&arguments.to, &data, metadata)?;
     Ok(data.len())
 }

@@ -310,15 +310,15 @@ fn compare_outputs(
     };
     for (name, values) in recorded {
         let found = seen.get(name);
-        if let (Some(t), Some(shape)) = (found, record.outputs.get(name)) {
-            if t.size() != *shape && form == Form::Plain {
-                outcome.failures.push(Failure::OutputShape {
-                    output: name.clone(),
-                    recorded: shape.clone(),
-                    found: t.size(),
-                });
-                continue;
-            }
+        if let (Some(t), Some(shape)) = (found, record.outputs.get(name))
+            && t.size() != *shape
+        {
+            outcome.failures.push(Failure::OutputShape {
+                output: name.clone(),
+                recorded: shape.clone(),
+                found: t.size(),
+            });
+            continue;
         }
         let error = found.and_then(|t| relative_error(&sampled(name, t), values));
         let decides = check.decides(name);
