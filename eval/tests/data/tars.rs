@@ -305,3 +305,62 @@ fn a_tar_that_shrank_after_it_was_opened_is_a_read_error() {
     let error = set.samples[0].source.read().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
 }
+
+#[test]
+fn damaged_bytes_are_an_error_or_a_set_that_can_be_read() {
+    let inner = tar_bytes(&[("n02119022_1.JPEG", &[1; 600])]);
+    let long = LONG.replace("JPEG", "jpg");
+    let seeds = [
+        tar_bytes(&[("n02119022.tar", &inner), ("n15075141.tar", &inner)]),
+        tar_bytes(&[
+            ("1.jpg", b"x"),
+            ("1.cls", b"7"),
+            ("2.jpg", b"y"),
+            ("2.cls", b"8"),
+        ]),
+        tar_bytes(&[(&long, b"x"), ("n15075141/b.JPEG", b"y")]),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = 1_u64;
+    let mut lot = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let (mut opened, mut refused) = (0, 0);
+    for round in 0..900 {
+        let mut bytes = seeds[round % seeds.len()].clone();
+        for _ in 0..=lot(3) {
+            let at = lot(bytes.len());
+            bytes[at] = lot(256) as u8;
+            let header = at / 512 * 512;
+            mend_checksum(&mut bytes[header..header + 512]);
+        }
+        let place = tempfile::tempdir_in(folder.path()).unwrap();
+        match open(&write(&place, "x.tar", &bytes)) {
+            Ok(set) => {
+                opened += 1;
+                assert!(set.samples.iter().all(|s| s.source.read().is_ok()));
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("x.tar"), "{error}");
+            }
+        }
+    }
+    assert!(
+        opened > 100 && refused > 100,
+        "{opened} opened, {refused} refused"
+    );
+}
+
+/// Makes the checksum right again, so that damage gets past it, wherever this is a header.
+fn mend_checksum(block: &mut [u8]) {
+    let mut header = tar::Header::new_old();
+    header.as_mut_bytes().copy_from_slice(block);
+    if block[257..262] == *b"ustar" {
+        header.set_cksum();
+        block.copy_from_slice(header.as_bytes());
+    }
+}
