@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--block", type=float, default=0.25, help="seconds of one block")
     parser.add_argument("--attempts", type=int, default=3, help="tries at each block until one is to keep")
-    parser.add_argument("--limit", type=float, default=300, help="seconds, after which no block is begun")
+    parser.add_argument("--limit", type=float, default=300, help="seconds after the warm-ups in which blocks are begun")
     parser.add_argument("--max-other-load", type=float, default=0.25, help="cores; a block beside more is discarded")
     parser.add_argument("--timm-model", help="timm's name, where it is not zoo's with _ for -")
     parser.add_argument("--weights", help="safetensors file in timm's names, for the peers (default: formula weights)")

@@ -110,11 +110,11 @@ def run(cases: list[Case], schedule: Schedule, progress: Callable[[str], None]) 
 
     What was measured until then stands.
     """
-    end = time.monotonic() + schedule.max_s
     try:
         for case in cases:
             progress(f"warming up {case.worker.label}, batch {case.batch}")
             _attempt(case, lambda: warm_up(case, schedule))
+        end = time.monotonic() + schedule.max_s
         for number in range(schedule.rounds):
             progress(f"round {number + 1} of {schedule.rounds}")
             if not _round(cases, number, schedule, end):

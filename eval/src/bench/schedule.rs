@@ -64,7 +64,7 @@ pub struct Schedule {
     pub max_other_load: f64,
     /// Times a block is tried in one round until it is one to keep.
     pub attempts: usize,
-    /// No block is begun later than this after the start, seconds: a busy machine can make a run endless.
+    /// No block is begun later than this after the warm-ups, seconds: a busy machine can make a run endless.
     pub max_s: f64,
     /// Warm-up of each subject at each batch size.
     pub warm_up: WarmUpLimits,
@@ -160,7 +160,7 @@ impl Schedule {
         self.check(subjects, batches)?;
         let cases = cases(subjects_names(subjects), batches);
         let mut run = Run {
-            end_s: instruments.clock.now_s() + self.max_s,
+            end_s: f64::INFINITY,
             schedule: self,
             subjects,
             cases,
@@ -170,6 +170,7 @@ impl Schedule {
             load_unavailable: None,
         };
         run.warm_up()?;
+        run.end_s = run.instruments.clock.now_s() + self.max_s;
         for round in 0..self.rounds {
             if run.over() != Ended::Complete {
                 break;
