@@ -27,7 +27,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, DecodeError> {
         .ok_or_else(|| too_large(width, height))?;
     let mut samples = vec![0; size];
     let frame = reader.next_frame(&mut samples).map_err(error)?;
-    reader.finish().map_err(error)?;
     samples.truncate(frame.buffer_size());
     if frame.bit_depth == BitDepth::Sixteen {
         let pairs = samples.chunks_exact(2);
