@@ -11,7 +11,7 @@ use super::coefficients::{Taps, WEIGHT_BITS};
 
 const LOW_BITS: i32 = 12;
 /// Source rows that the horizontal pass takes at once: two to a vector, one in each half.
-const ROWS: usize = 8;
+const ROWS: usize = super::ROW_BLOCK;
 const PAIRS: usize = ROWS / 2;
 /// Two taps are loaded as 16 bytes, of which 6 are their pixels.
 const LOAD: usize = 16;
@@ -38,37 +38,34 @@ impl Pair {
     }
 }
 
-/// The taps of one output pixel.
-struct Span {
-    /// First byte of the first tap in a row.
-    offset: usize,
-    pairs: std::ops::Range<usize>,
-}
-
 /// The taps of a horizontal pass laid out for `madd`.
 struct Layout {
-    spans: Vec<Span>,
+    /// First byte of the first tap of each output pixel in a row.
+    offsets: Vec<usize>,
+    /// As many for each output pixel: a loop whose length varies is mispredicted at most of its ends.
     pairs: Vec<Pair>,
+    pairs_each: usize,
     /// Bytes from the start of a row that the loads may touch.
     reach: usize,
 }
 
 impl Layout {
     fn new(taps: &Taps) -> Self {
+        let pairs_each = taps.longest().div_ceil(2);
         let mut layout = Self {
-            spans: Vec::with_capacity(taps.len()),
-            pairs: Vec::new(),
+            offsets: Vec::with_capacity(taps.len()),
+            pairs: Vec::with_capacity(taps.len() * pairs_each),
+            pairs_each,
             reach: 0,
         };
         for index in 0..taps.len() {
             let (start, weights) = taps.at(index);
-            let first = layout.pairs.len();
+            let end = layout.pairs.len() + pairs_each;
             layout.pairs.extend(weights.chunks(2).map(Pair::new));
-            let pairs = first..layout.pairs.len();
+            layout.pairs.resize(end, Pair { high: 0, low: 0 });
             let offset = start * 3;
-            let end = offset + pairs.len() * 2 * 3 + LOAD;
-            layout.reach = layout.reach.max(end);
-            layout.spans.push(Span { offset, pairs });
+            layout.reach = layout.reach.max(offset + pairs_each * 2 * 3 + LOAD);
+            layout.offsets.push(offset);
         }
         layout
     }
@@ -76,7 +73,7 @@ impl Layout {
 
 /// See [`super::portable::horizontal`].
 ///
-/// `narrow` rows have at least one byte to spare after the last pixel.
+/// `narrow` has whole blocks of `ROWS` rows, and rows have at least one byte to spare after the last pixel.
 #[target_feature(enable = "avx2")]
 pub(super) fn horizontal(
     source: &[u8],
@@ -88,13 +85,12 @@ pub(super) fn horizontal(
     let layout = Layout::new(taps);
     let rows = source.len() / source_stride;
     let mut padded: [Vec<u8>; ROWS] = Default::default();
-    for (block, out) in narrow.chunks_mut(stride * ROWS).enumerate() {
+    for (block, out) in narrow.chunks_exact_mut(stride * ROWS).enumerate() {
         let first = block * ROWS;
-        let used = out.len() / stride;
         let last = first + ROWS - 1;
         if last < rows && last * source_stride + layout.reach <= source.len() {
             let inputs = std::array::from_fn(|k| &source[(first + k) * source_stride..]);
-            block_of_rows(inputs, &layout, out, stride, used);
+            block_of_rows(inputs, &layout, out, stride);
         } else {
             for (k, copy) in padded.iter_mut().enumerate() {
                 let row = (first + k).min(rows - 1) * source_stride;
@@ -103,37 +99,26 @@ pub(super) fn horizontal(
                 copy.resize(layout.reach.max(source_stride), 0);
             }
             let inputs = std::array::from_fn(|k| padded[k].as_slice());
-            block_of_rows(inputs, &layout, out, stride, used);
+            block_of_rows(inputs, &layout, out, stride);
         }
     }
 }
 
-/// `used` of the `ROWS` input rows, each at least `layout.reach` bytes, into rows of `out`.
+/// The `ROWS` input rows, each at least `layout.reach` bytes, into rows of `out`.
 #[target_feature(enable = "avx2")]
-fn block_of_rows(
-    inputs: [&[u8]; ROWS],
-    layout: &Layout,
-    out: &mut [u8],
-    stride: usize,
-    used: usize,
-) {
+fn block_of_rows(inputs: [&[u8]; ROWS], layout: &Layout, out: &mut [u8], stride: usize) {
     assert!(inputs.iter().all(|row| row.len() >= layout.reach));
-    assert!(used <= ROWS && used * stride <= out.len() && layout.spans.len() * 3 < stride);
+    assert!(ROWS * stride <= out.len() && layout.offsets.len() * 3 < stride);
     let starts = inputs.map(<[u8]>::as_ptr);
-    for (index, span) in layout.spans.iter().enumerate() {
-        // SAFETY: the rows have `reach` bytes, which is past the last load of every span.
-        let words =
-            unsafe { pixel_of_rows(&starts, span.offset, &layout.pairs[span.pairs.clone()]) };
-        for (k, word) in words.iter().enumerate().take(used) {
+    let pairs = layout.pairs.chunks_exact(layout.pairs_each);
+    for (index, (&offset, pairs)) in layout.offsets.iter().zip(pairs).enumerate() {
+        // SAFETY: the rows have `reach` bytes, which is past the last load for every output pixel.
+        let words = unsafe { pixel_of_rows(&starts, offset, pairs) };
+        for (k, word) in words.into_iter().enumerate() {
             // The fourth byte lands on the next pixel's first, which is written after it, or on the spare byte.
             let at = k * stride + index * 3;
-            // SAFETY: index * 3 + 4 <= 3 * spans + 1 <= stride, and used * stride <= out.len(), asserted above.
-            unsafe {
-                out.as_mut_ptr()
-                    .add(at)
-                    .cast::<u32>()
-                    .write_unaligned(*word)
-            };
+            // SAFETY: index * 3 + 4 <= 3 * pixels + 1 <= stride, and ROWS * stride <= out.len(), asserted above.
+            unsafe { out.as_mut_ptr().add(at).cast::<u32>().write_unaligned(word) };
         }
     }
 }
