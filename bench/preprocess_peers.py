@@ -1,7 +1,7 @@
 """JPEG bytes to model input with Pillow (or Pillow-SIMD) and torchvision, one thread, images a second.
 
 The counterpart of `cargo bench -p zoo-images`: the same files, the same recipes, all files read before the clock
-starts. Run it in the environment whose libraries are to be measured; what is not installed is skipped by name.
+starts. Seconds are of this process's CPU time, so that others on the machine disturb less. Run it in the environment whose libraries are to be measured; what is not installed is skipped by name.
 
     ZOO_TEST_DATA=... python bench/preprocess_peers.py
 """
@@ -25,10 +25,10 @@ def measure(name, files, step):
     step(files[0])
     seconds = []
     for _ in range(PASSES):
-        start = time.perf_counter()
+        start = time.process_time()
         for file in files:
             step(file)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     best, median = min(seconds), statistics.median(seconds)
     print(f"{name:58} median {len(files) / median:7.0f}/s   best {len(files) / best:7.0f}/s")
 
