@@ -10,7 +10,7 @@ use tch::Tensor;
 use zoo::backbones::Variant;
 use zoo::eval::bench::worker::{self, Worker};
 use zoo::eval::bench::{
-    Context as BenchContext, Description, Input, Instruments, Machine, Progress, Report, Schedule,
+    Context as BenchContext, Description, Ended, Input, Instruments, Machine, Progress, Report, Schedule,
     Subject, SystemClock, Watch,
 };
 use zoo::eval::data::{DataSet, OpenOptions};
@@ -208,10 +208,9 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
     } else {
         print(&report)?;
     }
-    Ok(if report.interrupted {
-        Exit::Interrupted
-    } else {
-        Exit::Done
+    Ok(match report.ended {
+        Ended::Stopped => Exit::Interrupted,
+        Ended::Complete | Ended::TimeLimit => Exit::Done,
     })
 }
 
