@@ -6,6 +6,7 @@ mod backbone;
 pub mod mixer;
 mod registry;
 pub mod shvit;
+pub mod sparsifiner;
 mod variant;
 pub mod vit;
 

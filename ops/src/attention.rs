@@ -17,7 +17,7 @@ pub fn dense_attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, fused: bo
     scores.softmax(-1, None::<Kind>).matmul(v)
 }
 
-fn streaming_applies(q: &Tensor) -> bool {
+pub(crate) fn streaming_applies(q: &Tensor) -> bool {
     match q.device() {
         Device::Cuda(_) => q.kind() != Kind::Double && !q.requires_grad(),
         _ => onednn::applies(q),
