@@ -3,6 +3,7 @@
 //! Architecture and data about it; no weights, no engine, no image files.
 
 mod backbone;
+pub mod biformer;
 mod registry;
 pub mod shvit;
 mod variant;
