@@ -415,64 +415,84 @@ impl Block {
     }
 }
 
-/// What is before a stage: two convolutions, one, or one with its norm in front.
+/// A batch norm in front of a merging convolution.
+#[derive(Debug)]
+struct NormConv {
+    norm: Option<BatchNorm>,
+    conv: Conv2d,
+}
+
+impl NormConv {
+    fn new(p: &nn::Path, inputs: i64, out: i64) -> Self {
+        NormConv {
+            norm: Some(BatchNorm::new(p / 0, inputs, 1e-5)),
+            conv: Conv2d::new(p / 1, inputs, out, ConvConfig::patches(2)),
+        }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        match &self.norm {
+            Some(norm) => self.conv.forward(&norm.forward(x)),
+            None => self.conv.forward(x),
+        }
+    }
+
+    fn fuse(&mut self) {
+        if let Some(norm) = self.norm.take() {
+            let (scale, shift) = norm.scale_shift();
+            self.conv.fold_input(&scale, &shift);
+        }
+        self.conv.fuse();
+    }
+}
+
+/// What is before a stage.
 #[derive(Debug)]
 enum Downsample {
-    Stem(ConvBn, ConvBn),
-    ConvNorm(ConvBn),
-    NormConv(Option<BatchNorm>, Conv2d),
+    /// One convolution with its norm, or two with GELU between them.
+    Convs(Vec<ConvBn>),
+    Merge(Box<NormConv>),
 }
 
 impl Downsample {
     fn new(p: &nn::Path, config: &Config, stage: usize) -> Self {
-        let out = config.embed_dim[stage];
-        let inputs = if stage == 0 {
-            3
-        } else {
-            config.embed_dim[stage - 1]
-        };
+        let widths = config.embed_dim;
+        let out = widths[stage];
         let strided = ConvConfig::same(3).with_stride(2).with_bias();
+        let conv =
+            |at: i64, inputs, out, config| ConvBn::new(p / at, p / (at + 1), inputs, out, config);
         match (config.form, stage) {
-            (Form::Pyramid, 0) => Downsample::Stem(
-                ConvBn::new(p / 0, p / 1, inputs, out / 2, strided),
-                ConvBn::new(p / 3, p / 4, out / 2, out, strided),
-            ),
-            (Form::Pyramid, _) => {
-                Downsample::ConvNorm(ConvBn::new(p / 0, p / 1, inputs, out, strided))
+            (Form::Pyramid, 0) => Downsample::Convs(vec![
+                conv(0, 3, out / 2, strided),
+                conv(3, out / 2, out, strided),
+            ]),
+            (Form::Pyramid, _) => Downsample::Convs(vec![conv(0, widths[stage - 1], out, strided)]),
+            (Form::Stl | Form::StlNchw, 0) => {
+                Downsample::Convs(vec![conv(0, 3, out, ConvConfig::patches(4))])
             }
-            (_, 0) => {
-                let patches = ConvConfig::patches(4);
-                Downsample::ConvNorm(ConvBn::new(p / 0, p / 1, inputs, out, patches))
+            (Form::Stl | Form::StlNchw, _) => {
+                Downsample::Merge(Box::new(NormConv::new(p, widths[stage - 1], out)))
             }
-            _ => Downsample::NormConv(
-                Some(BatchNorm::new(p / 0, inputs, 1e-5)),
-                Conv2d::new(p / 1, inputs, out, ConvConfig::patches(2)),
-            ),
         }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
         match self {
-            Downsample::Stem(a, b) => b.forward(&a.forward_then(x, Activation::Gelu)),
-            Downsample::ConvNorm(conv) => conv.forward(x),
-            Downsample::NormConv(Some(norm), conv) => conv.forward(&norm.forward(x)),
-            Downsample::NormConv(None, conv) => conv.forward(x),
+            Downsample::Convs(convs) => {
+                let (last, first) = convs.split_last().expect("a convolution");
+                let x = first.iter().fold(x.shallow_clone(), |x, conv| {
+                    conv.forward_then(&x, Activation::Gelu)
+                });
+                last.forward(&x)
+            }
+            Downsample::Merge(merge) => merge.forward(x),
         }
     }
 
     fn fuse(&mut self) {
         match self {
-            Downsample::Stem(a, b) => {
-                a.fuse();
-                b.fuse();
-            }
-            Downsample::ConvNorm(conv) => conv.fuse(),
-            Downsample::NormConv(norm, conv) => {
-                if let Some((scale, shift)) = norm.take().map(|n| n.scale_shift()) {
-                    conv.fold_input(&scale, &shift);
-                }
-                conv.fuse();
-            }
+            Downsample::Convs(convs) => convs.iter_mut().for_each(ConvBn::fuse),
+            Downsample::Merge(merge) => merge.fuse(),
         }
     }
 }
