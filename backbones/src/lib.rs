@@ -4,6 +4,7 @@
 
 mod backbone;
 pub mod mixer;
+pub mod biformer;
 mod registry;
 pub mod shvit;
 pub mod sparsifiner;

@@ -8,6 +8,9 @@ static FAMILIES: &[&[Variant]] = &[
     mixer::VARIANTS,
     sparsifiner::VARIANTS,
 ];
+use crate::{Variant, biformer, shvit};
+
+static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS, biformer::VARIANTS];
 
 /// Every variant, family by family.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {

@@ -1,7 +1,7 @@
 //! Batch normalisation at inference, and its folding into its neighbours.
 
 use crate::{Derived, Linear};
-use tch::{Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor, nn};
 
 /// BatchNorm over axis 1 with running statistics: y = (x - mean) / sqrt(var + eps) * weight + bias.
 ///
@@ -106,6 +106,14 @@ impl Weight {
         match self {
             Weight::Stored(t) => t.shallow_clone(),
             Weight::Folded(d) => d.like(x),
+        }
+    }
+
+    /// Where the value is.
+    pub(crate) fn device(&self) -> Device {
+        match self {
+            Weight::Stored(t) => t.device(),
+            Weight::Folded(d) => d.exact().device(),
         }
     }
 

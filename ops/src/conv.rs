@@ -156,10 +156,11 @@ impl Conv2d {
 
     /// Absorbs an affine map of each input channel, x -> scale * x + shift (both [in], float64).
     ///
-    /// Exact only where no zero padding is read: 1x1 kernels without groups.
+    /// Exact only where no zero padding is read: convolutions without padding and groups.
     pub fn fold_input(&mut self, scale: &Tensor, shift: &Tensor) {
         let weight = self.weight.double();
-        let moved = weight.flatten(1, -1).mv(shift);
+        let summed = weight.sum_dim_intlist([2i64, 3].as_slice(), false, None::<Kind>);
+        let moved = summed.mv(shift);
         let bias = match &self.bias {
             Some(b) => b.double() + moved,
             None => moved,

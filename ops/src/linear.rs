@@ -3,7 +3,7 @@
 use crate::Activation;
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Packs};
-use tch::{Tensor, nn};
+use tch::{Device, Tensor, nn};
 
 /// y = x W^T + b over the last axis. Names: `weight` [out, in], `bias` [out].
 #[derive(Debug)]
@@ -26,6 +26,18 @@ impl Linear {
         }
     }
 
+    /// The same stored as a 1x1 convolution: `weight` [`out`, `inputs`, 1, 1]. Works on tokens, channels last.
+    pub fn pointwise(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
+        let shape = [out, inputs, 1, 1];
+        let weight = p.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM);
+        Linear {
+            weight: Weight::Stored(weight),
+            bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
+            fused: false,
+            packs: Packs::default(),
+        }
+    }
+
     /// [.., in] to [.., out].
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.forward_then(x, Activation::None)
@@ -33,7 +45,7 @@ impl Linear {
 
     /// `activation(forward(x))`, as one kernel where that exists.
     pub fn forward_then(&self, x: &Tensor, activation: Activation) -> Tensor {
-        let weight = self.weight.like(x);
+        let weight = matrix(self.weight.like(x));
         let bias = self.bias.as_ref().map(|b| b.like(x));
         if self.fused && onednn::applies(x) {
             let packed = self.packs.linear(&weight, x);
@@ -60,7 +72,7 @@ impl Linear {
 
     /// Absorbs an affine map of the input, x -> scale * x + shift (both [in], float64).
     pub fn fold_input(&mut self, scale: &Tensor, shift: &Tensor) {
-        let weight = self.weight.double();
+        let weight = matrix(self.weight.double());
         let moved = weight.mv(shift);
         let bias = match &self.bias {
             Some(b) => b.double() + moved,
@@ -74,12 +86,26 @@ impl Linear {
     pub fn fold_output(&mut self, scale: &Tensor) {
         self.weight = self
             .weight
-            .refolded(self.weight.double() * scale.unsqueeze(1));
+            .refolded(matrix(self.weight.double()) * scale.unsqueeze(1));
         self.bias = self.bias.take().map(|b| b.refolded(b.double() * scale));
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.weight.device()
     }
 
     /// Declares the weights final: packed kernels may be used from now on.
     pub fn fuse(&mut self) {
         self.fused = true;
+    }
+}
+
+/// A weight [out, in] or [out, in, 1, 1] as [out, in].
+fn matrix(weight: Tensor) -> Tensor {
+    if weight.dim() == 2 {
+        weight
+    } else {
+        weight.flatten(1, -1)
     }
 }
