@@ -3,7 +3,9 @@
 //! Architecture and data about it; no weights, no engine, no image files.
 
 mod backbone;
+pub mod halonet;
 mod registry;
+pub mod resnet;
 pub mod shvit;
 mod variant;
 

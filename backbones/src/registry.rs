@@ -1,8 +1,8 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, shvit};
+use crate::{Variant, halonet, resnet, shvit};
 
-static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS];
+static FAMILIES: &[&[Variant]] = &[halonet::VARIANTS, resnet::VARIANTS, shvit::VARIANTS];
 
 /// Every variant, family by family.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {

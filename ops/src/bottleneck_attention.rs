@@ -57,14 +57,11 @@ impl BottleneckAttention {
             .unflatten(2, [height, width])
     }
 
-    /// Absorbs an affine map of the output channels (both [C], float64) into the values; call before `fuse`.
-    ///
-    /// Exact because the attention weights of a query sum to one.
-    pub fn fold_output(&mut self, scale: &Tensor, shift: &Tensor) {
+    /// Absorbs a scale of the output channels ([C], float64) into the values; call before `fuse`.
+    pub fn fold_output_scale(&mut self, scale: &Tensor) {
         let ones = Tensor::ones([2 * self.channels], (Kind::Double, scale.device()));
         let scale = Tensor::cat(&[&ones, scale], 0);
-        let shift = Tensor::cat(&[&ones.zeros_like(), shift], 0);
-        self.qkv.fold_output(&scale, &shift);
+        self.qkv.fold_output(&scale, &scale.zeros_like());
     }
 
     /// Declares the weights final.
@@ -80,17 +77,16 @@ mod tests {
     use tch::Device;
 
     #[test]
-    fn an_affine_map_of_the_output_goes_into_the_values() {
+    fn a_scale_of_the_output_goes_into_the_values() {
         let _no_grad = tch::no_grad_guard();
         let mut store = nn::VarStore::new(Device::Cpu);
         let mut attention = BottleneckAttention::new(store.root(), 8, 2, [3, 5]);
         store.double();
         let options = (Kind::Double, Device::Cpu);
         let x = Tensor::randn([2, 8, 3, 5], options);
-        let (scale, shift) = (Tensor::randn([8], options), Tensor::randn([8], options));
-        let column = |t: &Tensor| t.reshape([1, -1, 1, 1]);
-        let expected = attention.forward(&x) * column(&scale) + column(&shift);
-        attention.fold_output(&scale, &shift);
+        let scale = Tensor::randn([8], options);
+        let expected = attention.forward(&x) * scale.reshape([1, -1, 1, 1]);
+        attention.fold_output_scale(&scale);
         attention.fuse();
         let error = (attention.forward(&x) - expected).abs().max();
         assert!(error.double_value(&[]) < 1e-12);
