@@ -3,9 +3,11 @@
 //! Architecture and data about it; no weights, no engine, no image files.
 
 mod backbone;
-pub mod mixer;
 pub mod biformer;
+pub mod halonet;
+pub mod mixer;
 mod registry;
+pub mod resnet;
 pub mod shvit;
 pub mod sparsifiner;
 mod variant;

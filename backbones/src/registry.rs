@@ -1,16 +1,16 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, mixer, shvit, sparsifiner, vit};
+use crate::{Variant, biformer, halonet, mixer, resnet, shvit, sparsifiner, vit};
 
 static FAMILIES: &[&[Variant]] = &[
-    shvit::VARIANTS,
-    vit::VARIANTS,
+    biformer::VARIANTS,
+    halonet::VARIANTS,
     mixer::VARIANTS,
+    resnet::VARIANTS,
+    shvit::VARIANTS,
     sparsifiner::VARIANTS,
+    vit::VARIANTS,
 ];
-use crate::{Variant, biformer, shvit};
-
-static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS, biformer::VARIANTS];
 
 /// Every variant, family by family.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {

@@ -10,8 +10,8 @@ use tch::Tensor;
 use zoo::backbones::Variant;
 use zoo::eval::bench::worker::{self, Worker};
 use zoo::eval::bench::{
-    Context as BenchContext, Description, Ended, Input, Instruments, Machine, Progress, Report, Schedule,
-    Subject, SystemClock, Watch,
+    Context as BenchContext, Description, Ended, Input, Instruments, Machine, Progress, Report,
+    Schedule, Subject, SystemClock, Watch,
 };
 use zoo::eval::data::{DataSet, OpenOptions};
 use zoo::eval::pipeline::Images;
