@@ -44,6 +44,11 @@ const char *zoo_last_error() { return last_error.c_str(); }
 void *zoo_inference_mode_enter() { return new c10::InferenceMode(true); }
 void zoo_inference_mode_leave(void *guard) { delete static_cast<c10::InferenceMode *>(guard); }
 
+void zoo_allow_tf32(bool allowed) {
+  at::globalContext().setAllowTF32CuDNN(allowed);
+  at::globalContext().setAllowTF32CuBLAS(allowed);
+}
+
 Tensor *zoo_channels_last(const Tensor *x) {
   return guarded([&] { return x->contiguous(at::MemoryFormat::ChannelsLast); });
 }

@@ -7,6 +7,7 @@ use tch::Tensor;
 unsafe extern "C" {
     fn zoo_inference_mode_enter() -> *mut c_void;
     fn zoo_inference_mode_leave(guard: *mut c_void);
+    fn zoo_allow_tf32(allowed: bool);
     fn zoo_channels_last(x: *const CTensor) -> *mut CTensor;
 }
 
@@ -26,6 +27,14 @@ pub fn inference_mode<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: no arguments; the guard restores the mode, also on unwinding.
     let _guard = InferenceGuard(unsafe { zoo_inference_mode_enter() });
     f()
+}
+
+/// Whether CUDA may round the factors of f32 products to TF32 (10 bits of mantissa), in this process.
+///
+/// PyTorch allows it in convolutions unless told otherwise.
+pub fn allow_tf32(allowed: bool) {
+    // SAFETY: sets two flags of libtorch's global context.
+    unsafe { zoo_allow_tf32(allowed) }
 }
 
 /// The same NCHW tensor stored channels-last (NHWC strides), copied only when it is not so already.

@@ -38,7 +38,7 @@ pub use conv::{Conv2d, ConvBn, ConvConfig};
 pub use derived::Derived;
 pub use grouped_attention::{GroupedAttention, join_heads, softmax_attention, split_heads};
 pub use halo_attention::{HaloAttention, HaloConfig};
-pub use inference::{channels_last, inference_mode};
+pub use inference::{allow_tf32, channels_last, inference_mode};
 pub use lambda_layer::{LambdaConfig, LambdaLayer};
 pub use linear::Linear;
 pub use mlp::Mlp;

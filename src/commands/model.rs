@@ -23,7 +23,7 @@ pub struct ModelArguments {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     pub device: Device,
-    /// f32, f64, bf16 or f16.
+    /// f32, tf32 (CUDA only), f64, bf16 or f16.
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
     /// Threads of libtorch's operators. Default: all cores.
