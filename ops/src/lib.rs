@@ -9,7 +9,7 @@ mod activation;
 mod batch_norm;
 mod conv;
 mod derived;
-mod grouped_attention;
+pub mod grouped_attention;
 mod inference;
 mod linear;
 mod norm;
@@ -18,6 +18,7 @@ mod regions;
 pub mod routing;
 mod squeeze_excite;
 pub mod taps;
+mod threads;
 
 pub use activation::Activation;
 pub use batch_norm::{BatchNorm, BatchNormLinear};
