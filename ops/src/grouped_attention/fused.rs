@@ -1,6 +1,7 @@
 //! The fused form: reads queries, keys and values where the projections left them, copies no block of keys.
 
 use super::kernel::{Isa, KEYS, QUERIES, Tile};
+use super::simd::{self, Simd};
 use crate::{Regions, threads};
 use half::bf16;
 use rayon::prelude::*;
@@ -149,18 +150,20 @@ pub(super) fn attend_with(
 /// A number format of activations.
 trait Number: Copy + Send + Sync {
     const KIND: Kind;
-    fn load(from: &[Self], to: &mut [f32]);
-    fn store(x: f32) -> Self;
+    fn widen(self) -> f32;
+    fn narrow(x: f32) -> Self;
 }
 
 impl Number for f32 {
     const KIND: Kind = Kind::Float;
 
-    fn load(from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
     }
 
-    fn store(x: f32) -> f32 {
+    #[inline(always)]
+    fn narrow(x: f32) -> f32 {
         x
     }
 }
@@ -168,14 +171,30 @@ impl Number for f32 {
 impl Number for bf16 {
     const KIND: Kind = Kind::BFloat16;
 
-    fn load(from: &[bf16], to: &mut [f32]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-        }
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
-    fn store(x: f32) -> bf16 {
+    #[inline(always)]
+    fn narrow(x: f32) -> bf16 {
         bf16::from_f32(x)
+    }
+}
+
+/// Copies a row; whole vectors at a time, because rows are too short for a call of memcpy.
+#[inline(always)]
+fn load<T: Number>(from: &[T], to: &mut [f32]) {
+    const STEP: usize = 16;
+    let mut steps = from.chunks_exact(STEP).zip(to.chunks_exact_mut(STEP));
+    for (from, to) in &mut steps {
+        let from: &[T; STEP] = from.try_into().expect("a whole step");
+        let to: &mut [f32; STEP] = to.try_into().expect("a whole step");
+        *to = from.map(T::widen);
+    }
+    let done = from.len() / STEP * STEP;
+    for (from, to) in from[done..].iter().zip(&mut to[done..]) {
+        *to = from.widen();
     }
 }
 
@@ -220,11 +239,18 @@ impl<'a, T, const N: usize> View<'a, T, N> {
 type Map<'a, T> = View<'a, T, 5>;
 
 impl<T: Number> Map<'_, T> {
-    /// A head's vector at a place of the map, `None` outside.
-    fn token(&self, batch: usize, head: usize, [row, column]: [i64; 2]) -> Option<&[T]> {
+    /// Where the columns of a row begin in memory, for one head; `None` outside of the map.
+    #[inline(always)]
+    fn row(&self, batch: usize, head: usize, row: i64) -> Option<usize> {
         let row = usize::try_from(row).ok().filter(|&r| r < self.size[1])?;
+        Some(self.offset([batch, row, 0, head, 0]))
+    }
+
+    /// A head's vector at a column of a row, `None` outside of the map.
+    #[inline(always)]
+    fn token(&self, row: Option<usize>, column: i64) -> Option<&[T]> {
         let column = usize::try_from(column).ok().filter(|&c| c < self.size[2])?;
-        let start = self.offset([batch, row, column, head, 0]);
+        let start = row? + column * self.stride[2];
         Some(&self.data[start..start + self.size[4]])
     }
 }
@@ -260,6 +286,15 @@ struct Item {
     group: usize,
     first: usize,
     head: usize,
+}
+
+/// The scratch of one thread.
+struct Work {
+    tile: Tile,
+    /// Queries as they are in the map, [QUERIES, D].
+    rows: Vec<f32>,
+    /// Numbers of these queries in their group.
+    tokens: Vec<usize>,
 }
 
 /// Where items write; every token of every head belongs to one item.
@@ -365,91 +400,128 @@ impl<'a, T: Number> Problem<'a, T> {
             batch: i / heads / chunks / self.queries.len(),
         };
         let count = batch * self.queries.len() * chunks * heads;
-        let tile = || Tile::new(self.q.size[4], value_dim, !self.terms.is_empty());
+        let work = || Work {
+            tile: Tile::new(self.q.size[4], value_dim, !self.terms.is_empty()),
+            rows: vec![0.0; QUERIES * self.q.size[4]],
+            tokens: Vec::with_capacity(QUERIES),
+        };
         threads::install(|| {
             (0..count)
                 .into_par_iter()
                 .with_min_len(heads)
-                .for_each_init(tile, |tile, i| self.process(isa, item(i), tile, &target));
+                .for_each_init(work, |work, i| {
+                    self.process_with(isa, item(i), work, &target)
+                });
         });
         out
     }
 
-    fn process(&self, isa: Isa, item: Item, tile: &mut Tile, target: &Output<T>) {
-        let tokens = self.load_queries(item, tile);
-        if tokens.is_empty() {
+    /// Works on one item with the instruction set `isa`, which comes from [`Isa::available`].
+    fn process_with(&self, isa: Isa, item: Item, work: &mut Work, target: &Output<T>) {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f")]
+        fn avx512<T: Number>(p: &Problem<T>, item: Item, work: &mut Work, target: &Output<T>) {
+            // SAFETY: this function has the features.
+            unsafe { p.process::<simd::Avx512>(item, work, target) }
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<T: Number>(p: &Problem<T>, item: Item, work: &mut Work, target: &Output<T>) {
+            // SAFETY: this function has the features.
+            unsafe { p.process::<simd::Avx2>(item, work, target) }
+        }
+
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `available` lists the set only after detecting it.
+            Isa::Avx512 => unsafe { avx512(self, item, work, target) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2(self, item, work, target) },
+            // SAFETY: plain Rust.
+            Isa::Portable => unsafe { self.process::<simd::Portable>(item, work, target) },
+        }
+    }
+
+    /// # Safety
+    /// The CPU has the instruction set `S`.
+    #[inline(always)]
+    unsafe fn process<S: Simd>(&self, item: Item, work: &mut Work, target: &Output<T>) {
+        self.load_queries(item, work);
+        if work.tokens.is_empty() {
             return;
         }
+        let tile = &mut work.tile;
         tile.begin();
-        let per_tile = self.keys.tokens();
         tile.keys = 0;
-        for key in 0..self.listed() * per_tile {
-            self.load_key(item, key, tile);
-            self.load_bias(item, key, &tokens, tile);
-            tile.keys += 1;
-            if tile.keys == KEYS {
-                isa.attend(tile);
-                tile.keys = 0;
+        let per_tile = self.keys.tokens();
+        for place in 0..self.listed() {
+            let corner = self.keys.token(self.listed_tile(item, place), 0);
+            let mut key = place * per_tile;
+            for i in 0..self.keys.size[0] {
+                let row = corner[0] + i * self.keys.dilation[0];
+                let k_row = self.k.row(item.batch, item.head, row);
+                let v_row = self.v.row(item.batch, item.head, row);
+                for j in 0..self.keys.size[1] {
+                    let column = corner[1] + j * self.keys.dilation[1];
+                    let (k, v) = (self.k.token(k_row, column), self.v.token(v_row, column));
+                    tile.set_key(|to| copy_or_clear(k, to), |to| copy_or_clear(v, to));
+                    self.load_bias(item, key, &work.tokens, tile);
+                    key += 1;
+                    tile.keys += 1;
+                    if tile.keys == KEYS {
+                        // SAFETY: the caller vouches for the instruction set.
+                        unsafe { tile.attend::<S>() };
+                        tile.keys = 0;
+                    }
+                }
             }
         }
         if tile.keys > 0 {
-            isa.attend(tile);
+            // SAFETY: the caller vouches for the instruction set.
+            unsafe { tile.attend::<S>() };
         }
-        self.store(item, &tokens, tile, target);
+        self.store(item, work, target);
     }
 
-    /// Loads the queries that are inside of the map; returns their numbers in the group.
-    fn load_queries(&self, item: Item, tile: &mut Tile) -> Vec<usize> {
-        let last = self.queries.tokens().min(item.first + QUERIES);
-        let scale = self.scale * std::f32::consts::LOG2_E;
-        let mut row = vec![0.0; tile.dim];
-        let mut tokens = Vec::with_capacity(QUERIES);
-        tile.q.fill(0.0);
-        for token in item.first..last {
-            let place = self.queries.token(item.group, token);
-            if let Some(query) = self.q.token(item.batch, item.head, place) {
-                T::load(query, &mut row);
-                for (column, x) in tile.q.chunks_exact_mut(QUERIES).zip(&row) {
-                    column[tokens.len()] = x * scale;
-                }
-                tokens.push(token);
-            }
-        }
-        tile.queries = tokens.len();
-        tokens
-    }
-
-    /// Loads the `key`-th key of the group's list, and its value, as the next of the tile.
-    fn load_key(&self, item: Item, key: usize, tile: &mut Tile) {
-        let per_tile = self.keys.tokens();
-        let number = match &self.index {
+    /// The number of the `place`-th key tile of the item's group.
+    #[inline(always)]
+    fn listed_tile(&self, item: Item, place: usize) -> usize {
+        match &self.index {
             None => item.group,
-            Some(index) => {
-                index.data[index.offset([item.batch, item.group, key / per_tile])] as usize
+            Some(index) => index.data[index.offset([item.batch, item.group, place])] as usize,
+        }
+    }
+
+    /// Loads the queries that are inside of the map, and their numbers in the group.
+    #[inline(always)]
+    fn load_queries(&self, item: Item, work: &mut Work) {
+        let last = self.queries.tokens().min(item.first + QUERIES);
+        let dim = work.tile.dim;
+        work.tokens.clear();
+        for token in item.first..last {
+            let [row, column] = self.queries.token(item.group, token);
+            let row = self.q.row(item.batch, item.head, row);
+            if let Some(query) = self.q.token(row, column) {
+                load(query, &mut work.rows[work.tokens.len() * dim..][..dim]);
+                work.tokens.push(token);
             }
-        };
-        let place = self.keys.token(number, key % per_tile);
-        let (dim, value_dim, stride) = (tile.dim, tile.value_dim, tile.value_stride());
-        let k = &mut tile.k[tile.keys * dim..][..dim];
-        let v = &mut tile.v[tile.keys * stride..][..value_dim];
-        match self.k.token(item.batch, item.head, place) {
-            Some(from) => T::load(from, k),
-            None => k.fill(0.0),
         }
-        match self.v.token(item.batch, item.head, place) {
-            Some(from) => T::load(from, v),
-            None => v.fill(0.0),
-        }
+        work.tile.queries = work.tokens.len();
+        let scale = self.scale * std::f32::consts::LOG2_E;
+        work.tile.set_queries(&work.rows, scale);
     }
 
     /// Sums the bias of the `key`-th key for the queries `tokens`.
+    #[inline(always)]
     fn load_bias(&self, item: Item, key: usize, tokens: &[usize], tile: &mut Tile) {
         if self.terms.is_empty() {
             return;
         }
         let bias = &mut tile.bias[tile.keys * QUERIES..][..tokens.len()];
         bias.fill(0.0);
-        let (key, columns) = (key, self.keys.size[1] as usize);
+        let columns = self.keys.size[1] as usize;
         let inside = key % self.keys.tokens();
         for Term { view, axis } in &self.terms {
             let last = match axis {
@@ -462,23 +534,36 @@ impl<'a, T: Number> Problem<'a, T> {
                 *sum += view.data[start + token * view.stride[3]];
             }
         }
-        bias.iter_mut().for_each(|b| *b *= std::f32::consts::LOG2_E);
+        for b in bias {
+            *b *= std::f32::consts::LOG2_E;
+        }
     }
 
-    fn store(&self, item: Item, tokens: &[usize], tile: &Tile, target: &Output<T>) {
+    #[inline(always)]
+    fn store(&self, item: Item, work: &Work, target: &Output<T>) {
         let [_, height, width, heads, _] = self.q.size;
-        for (i, &token) in tokens.iter().enumerate() {
+        let value_dim = self.v.size[4];
+        for (i, &token) in work.tokens.iter().enumerate() {
             let [row, column] = self.queries.token(item.group, token);
             let place = (item.batch * height + row as usize) * width + column as usize;
-            let start = (place * heads + item.head) * tile.value_dim;
-            let (values, weight) = tile.output(i);
+            let start = (place * heads + item.head) * value_dim;
+            let (values, weight) = work.tile.output(i);
+            let by = 1.0 / weight;
             // SAFETY: `load_queries` found (row, column) inside of the map, so these `value_dim` elements are in the
             // output; `check` made sure that no other item has this token of this head.
-            let out =
-                unsafe { std::slice::from_raw_parts_mut(target.0.add(start), tile.value_dim) };
+            let out = unsafe { std::slice::from_raw_parts_mut(target.0.add(start), value_dim) };
             for (out, x) in out.iter_mut().zip(values) {
-                *out = T::store(x / weight);
+                *out = T::narrow(x * by);
             }
         }
+    }
+}
+
+/// A row of the map, or zeros outside of it.
+#[inline(always)]
+fn copy_or_clear<T: Number>(from: Option<&[T]>, to: &mut [f32]) {
+    match from {
+        Some(from) => load(from, to),
+        None => to.fill(0.0),
     }
 }

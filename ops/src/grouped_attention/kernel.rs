@@ -23,11 +23,11 @@ pub(crate) struct Tile {
     /// Width of values.
     pub value_dim: usize,
     /// [dim, QUERIES], scaled by the softmax's scale times log2(e).
-    pub q: Vec<f32>,
+    q: Vec<f32>,
     /// [KEYS, dim].
-    pub k: Vec<f32>,
+    k: Vec<f32>,
     /// [KEYS, value_stride].
-    pub v: Vec<f32>,
+    v: Vec<f32>,
     /// [KEYS, QUERIES], times log2(e): added to the scores when `biased`.
     pub bias: Vec<f32>,
     /// Whether `bias` holds anything.
@@ -68,6 +68,31 @@ impl Tile {
         self.value_dim.next_multiple_of(WIDEST)
     }
 
+    /// Loads `rows` ([queries, width]) as queries, scaled.
+    #[inline(always)]
+    pub(super) fn set_queries(&mut self, rows: &[f32], scale: f32) {
+        let width = self.dim;
+        let padded = self.queries.next_multiple_of(4);
+        for first in (0..padded).step_by(4) {
+            let rows: [&[f32]; 4] = std::array::from_fn(|i| &rows[(first + i) * width..][..width]);
+            for (d, column) in self.q.chunks_exact_mut(QUERIES).enumerate() {
+                let four = std::array::from_fn(|i| rows[i][d] * scale);
+                let to: &mut [f32; 4] = (&mut column[first..first + 4])
+                    .try_into()
+                    .expect("four queries");
+                *to = four;
+            }
+        }
+    }
+
+    /// Loads the key and the value that come next.
+    #[inline(always)]
+    pub(super) fn set_key(&mut self, key: impl FnOnce(&mut [f32]), value: impl FnOnce(&mut [f32])) {
+        let stride = self.value_stride();
+        key(&mut self.k[self.keys * self.dim..][..self.dim]);
+        value(&mut self.v[self.keys * stride..][..self.value_dim]);
+    }
+
     /// Forgets the keys seen so far.
     pub(crate) fn begin(&mut self) {
         self.max.fill(f32::NEG_INFINITY);
@@ -86,7 +111,7 @@ impl Tile {
     /// # Safety
     /// The CPU has the instruction set `S`.
     #[inline(always)]
-    unsafe fn attend<S: Simd>(&mut self) {
+    pub(super) unsafe fn attend<S: Simd>(&mut self) {
         let vectors = self.queries.div_ceil(S::LANES);
         let stride = self.value_stride();
         // SAFETY: the caller vouches for the instruction set; `multiply` checks its slices.
@@ -303,35 +328,5 @@ impl Isa {
         }
         sets.push(Isa::Portable);
         sets
-    }
-
-    /// Attends to the keys in the tile. `self` must come from [`Isa::available`].
-    pub(crate) fn attend(self, tile: &mut Tile) {
-        use super::simd;
-
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f")]
-        fn avx512(tile: &mut Tile) {
-            // SAFETY: this function has the features.
-            unsafe { tile.attend::<simd::Avx512>() }
-        }
-
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2(tile: &mut Tile) {
-            // SAFETY: this function has the features.
-            unsafe { tile.attend::<simd::Avx2>() }
-        }
-
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `available` lists the set only after detecting it.
-            Isa::Avx512 => unsafe { avx512(tile) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2(tile) },
-            // SAFETY: plain Rust.
-            Isa::Portable => unsafe { tile.attend::<simd::Portable>() },
-        }
     }
 }
