@@ -8,6 +8,7 @@ unsafe extern "C" {
     fn zoo_inference_mode_enter() -> *mut c_void;
     fn zoo_inference_mode_leave(guard: *mut c_void);
     fn zoo_allow_tf32(allowed: bool);
+    fn zoo_is_tracing() -> bool;
     fn zoo_channels_last(x: *const CTensor) -> *mut CTensor;
 }
 
@@ -43,4 +44,10 @@ pub fn channels_last(x: &Tensor) -> Tensor {
     onednn::take("channels_last", unsafe {
         zoo_channels_last(onednn::raw(x))
     })
+}
+
+/// Whether libtorch's tracer records on this thread: kernels of our own, which it can not see, step aside then.
+pub(crate) fn tracing() -> bool {
+    // SAFETY: reads a thread-local of libtorch.
+    unsafe { zoo_is_tracing() }
 }

@@ -13,7 +13,7 @@ mod channel_attention;
 pub mod connectivity;
 mod conv;
 mod derived;
-mod grouped_attention;
+pub mod grouped_attention;
 mod halo_attention;
 mod inference;
 mod lambda_layer;
@@ -27,6 +27,7 @@ mod relative_position;
 pub mod routing;
 mod squeeze_excite;
 pub mod taps;
+mod threads;
 mod tokens;
 
 pub use activation::Activation;
