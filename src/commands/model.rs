@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use std::path::PathBuf;
 use zoo::backbones::{self, BuildOptions, Interpolation, Preprocessing, Variant};
 use zoo::images::Transform;
 use zoo::runtime::{Device, Options, Precision, Session, WeightsSource};
@@ -142,7 +141,7 @@ pub fn describe(p: &Preprocessing) -> String {
 }
 
 /// The image file as the model's input, [3, H, W].
-pub fn read_image(path: &PathBuf, transform: &Transform) -> Result<Vec<f32>> {
+pub fn read_image(path: &std::path::Path, transform: &Transform) -> Result<Vec<f32>> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     let image = zoo::images::decode(&bytes).with_context(|| path.display().to_string())?;
     let (height, width) = transform.size;
