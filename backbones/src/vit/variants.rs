@@ -54,7 +54,14 @@ pub static VARIANTS: &[Variant] = &[
                 "https://huggingface.co/timm/deit_tiny_patch16_224.fb_in1k/resolve/main/model.safetensors",
             ),
         ],
-        ..deit("deit-t", &["deit_tiny", "deit_tiny_patch16_224"])
+        ..deit(
+            "deit-t",
+            &[
+                "deit_tiny",
+                "deit_tiny_patch16_224",
+                "deit_tiny_patch16_224_dyn",
+            ],
+        )
     },
     Variant {
         params: 22_050_664,
