@@ -5,11 +5,9 @@ use std::collections::HashMap;
 use crate::error::Problem;
 use crate::limits::Limits;
 
+use super::cursor::{Cursor, LONGEST_LINE};
 use super::heap::{Global, Heap, Id, Object, Opaque};
-use super::storage::{Declarations, Declared, StorageType};
-
-/// Longest line, such as the name of a global.
-const LONGEST_LINE: usize = 4096;
+use super::storage::Declarations;
 
 /// A pickle that has been run.
 #[derive(Debug)]
@@ -27,8 +25,7 @@ pub(super) struct Pickle<'a> {
 pub(super) fn run<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Pickle<'a>, Problem> {
     let longest = usize::try_from(limits.pickle_bytes).unwrap_or(usize::MAX);
     let machine = Machine {
-        bytes: &bytes[..bytes.len().min(longest)],
-        at: 0,
+        input: Cursor::new(&bytes[..bytes.len().min(longest)]),
         heap: Heap::new(limits.objects),
         stack: Vec::new(),
         marks: Vec::new(),
@@ -40,28 +37,27 @@ pub(super) fn run<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Pickle<'a>, Pr
 }
 
 pub(super) struct Machine<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    input: Cursor<'a>,
     pub(super) heap: Heap<'a>,
     stack: Vec<Id>,
     /// Heights of the stack at each open mark.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
-    storages: Declarations<'a>,
+    pub(super) storages: Declarations<'a>,
     pub(super) unknown: Vec<String>,
 }
 
 impl<'a> Machine<'a> {
     fn run(mut self) -> Result<Pickle<'a>, Problem> {
         loop {
-            let op = self.byte()?;
+            let op = self.input.byte()?;
             if op == b'.' {
                 let root = self.pop()?;
                 let Machine {
                     heap,
                     storages,
                     unknown,
-                    at: end,
+                    input,
                     ..
                 } = self;
                 return Ok(Pickle {
@@ -69,7 +65,7 @@ impl<'a> Machine<'a> {
                     root,
                     storages,
                     unknown,
-                    end,
+                    end: input.position(),
                 });
             }
             self.step(op)?;
@@ -78,8 +74,8 @@ impl<'a> Machine<'a> {
 
     fn step(&mut self, op: u8) -> Result<(), Problem> {
         match op {
-            0x80 => self.take(1).map(drop),
-            0x95 => self.take(8).map(drop),
+            0x80 => self.input.take(1).map(drop),
+            0x95 => self.input.take(8).map(drop),
             b'N' | 0x88 | 0x89 | b'I' | b'K' | b'M' | b'J' | b'L' | 0x8a | 0x8b | b'F' | b'G' => {
                 self.number(op)
             }
@@ -109,25 +105,25 @@ impl<'a> Machine<'a> {
             b'N' => Object::None,
             0x88 => Object::Bool(true),
             0x89 => Object::Bool(false),
-            b'K' => Object::Int(self.uint(1)? as i64),
-            b'M' => Object::Int(self.uint(2)? as i64),
-            b'J' => Object::Int(i64::from(self.uint(4)? as u32 as i32)),
+            b'K' => Object::Int(self.input.uint(1)? as i64),
+            b'M' => Object::Int(self.input.uint(2)? as i64),
+            b'J' => Object::Int(i64::from(self.input.uint(4)? as u32 as i32)),
             0x8a => {
-                let n = self.uint(1)?;
-                long(self.take(n)?)
+                let n = self.input.uint(1)?;
+                long(self.input.take(n)?)
             }
             0x8b => {
-                let n = self.uint(4)?;
-                long(self.take(n)?)
+                let n = self.input.uint(4)?;
+                long(self.input.take(n)?)
             }
-            b'G' => self.take(8).map(|_| Object::Float)?,
-            b'F' => self.line().map(|_| Object::Float)?,
+            b'G' => self.input.take(8).map(|_| Object::Float)?,
+            b'F' => self.input.line().map(|_| Object::Float)?,
             b'L' => {
-                let line = self.line()?;
+                let line = self.input.line()?;
                 let digits = line.strip_suffix('L').unwrap_or(line);
                 digits.parse().map_or(Object::Bytes, Object::Int)
             }
-            _ => match self.line()? {
+            _ => match self.input.line()? {
                 "00" => Object::Bool(false),
                 "01" => Object::Bool(true),
                 line => line.parse().map_or(Object::Bytes, Object::Int),
@@ -139,10 +135,10 @@ impl<'a> Machine<'a> {
     fn text(&mut self, op: u8) -> Result<(), Problem> {
         let bytes = match op {
             b'S' => return self.quoted(),
-            b'V' => self.line()?.as_bytes(),
-            b'U' | b'C' | 0x8c => self.counted(1)?,
-            b'T' | b'B' | b'X' => self.counted(4)?,
-            _ => self.counted(8)?,
+            b'V' => self.input.line()?.as_bytes(),
+            b'U' | b'C' | 0x8c => self.input.counted(1)?,
+            b'T' | b'B' | b'X' => self.input.counted(4)?,
+            _ => self.input.counted(8)?,
         };
         if op == b'V' && bytes.contains(&b'\\') {
             return self.fail("text with escapes is not supported; save with pickle protocol 2");
@@ -158,7 +154,7 @@ impl<'a> Machine<'a> {
 
     /// A string of protocol 0, written as Python would print it.
     fn quoted(&mut self) -> Result<(), Problem> {
-        let line = self.line()?;
+        let line = self.input.line()?;
         let inner = ["'", "\""]
             .iter()
             .find_map(|q| line.strip_prefix(q)?.strip_suffix(q));
@@ -220,8 +216,8 @@ impl<'a> Machine<'a> {
     fn global(&mut self, op: u8) -> Result<(), Problem> {
         let global = if op == b'c' {
             Global {
-                module: self.line()?,
-                name: self.line()?,
+                module: self.input.line()?,
+                name: self.input.line()?,
             }
         } else {
             let (name, module) = (self.pop()?, self.pop()?);
@@ -240,8 +236,8 @@ impl<'a> Machine<'a> {
         let (callable, args) = match op {
             b'i' => {
                 let global = Global {
-                    module: self.line()?,
-                    name: self.line()?,
+                    module: self.input.line()?,
+                    name: self.input.line()?,
                 };
                 let args = self.pop_mark()?;
                 (
@@ -268,59 +264,6 @@ impl<'a> Machine<'a> {
         self.push_id(made)
     }
 
-    /// A persistent id: `("storage", class, key, device, numel[, view])`, or `("module", class, ..)` of old files.
-    fn persistent(&mut self, op: u8) -> Result<(), Problem> {
-        if op == b'P' {
-            return self.fail(
-                "persistent ids of protocol 0 are not supported; save with pickle protocol 2",
-            );
-        }
-        let id = self.pop()?;
-        let items = self.heap.sequence(id).unwrap_or_default().to_vec();
-        self.heap.charge(items.len())?;
-        match items.first().and_then(|kind| self.heap.text(*kind)) {
-            Some("storage") => self.storage(&items),
-            Some("module") if items.len() > 1 => self.push_id(items[1]),
-            _ => self.fail("a persistent id that is no storage"),
-        }
-    }
-
-    fn storage(&mut self, items: &[Id]) -> Result<(), Problem> {
-        let [_, class, key, _, numel, view @ ..] = items else {
-            return self.fail("a storage without class, key and size");
-        };
-        let (Object::Global(class), Some(key), Some(numel)) = (
-            self.heap.get(*class),
-            self.heap.text(*key),
-            self.heap.size(*numel),
-        ) else {
-            return self.fail("a storage whose class, key or size is of the wrong kind");
-        };
-        let Some(kind) = StorageType::of_class(class.name) else {
-            return self.fail(format!("storage class {class} is not known"));
-        };
-        let offset = self.window(view)?;
-        match self.storages.declare(Declared { key, numel, kind }) {
-            Ok(declared) => self.push(Object::Storage(super::heap::StorageView {
-                declared,
-                offset,
-                kind,
-            })),
-            Err(what) => self.fail(what),
-        }
-    }
-
-    /// Offset of a window into a storage: the view is None or `(key, offset, size)`.
-    fn window(&self, view: &[Id]) -> Result<usize, Problem> {
-        let Some(view) = view.first().and_then(|view| self.heap.sequence(*view)) else {
-            return Ok(0);
-        };
-        match view.get(1).and_then(|offset| self.heap.size(*offset)) {
-            Some(offset) => Ok(offset),
-            None => self.fail("a window into a storage without an offset"),
-        }
-    }
-
     /// BUILD: the state of an opaque object is kept; what it would add to a dict or a tensor are Python attributes.
     fn build(&mut self) -> Result<(), Problem> {
         let state = self.pop()?;
@@ -333,9 +276,9 @@ impl<'a> Machine<'a> {
 
     fn memoize(&mut self, op: u8) -> Result<(), Problem> {
         let key = match op {
-            b'p' => self.parsed("a memo index")?,
-            b'q' => self.uint(1)?,
-            b'r' => self.uint(4)?,
+            b'p' => self.input.parsed("a memo index")?,
+            b'q' => self.input.uint(1)?,
+            b'r' => self.input.uint(4)?,
             _ => self.memo.len() as u64,
         };
         let top = self.top()?;
@@ -346,9 +289,9 @@ impl<'a> Machine<'a> {
 
     fn recall(&mut self, op: u8) -> Result<(), Problem> {
         let key = match op {
-            b'g' => self.parsed("a memo index")?,
-            b'h' => self.uint(1)?,
-            _ => self.uint(4)?,
+            b'g' => self.input.parsed("a memo index")?,
+            b'h' => self.input.uint(1)?,
+            _ => self.input.uint(4)?,
         };
         match self.memo.get(&key) {
             Some(id) => self.push_id(*id),
@@ -387,7 +330,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn pop(&mut self) -> Result<Id, Problem> {
+    pub(super) fn pop(&mut self) -> Result<Id, Problem> {
         let height = self.height(1)?;
         let top = self.stack[height];
         self.stack.truncate(height);
@@ -398,13 +341,13 @@ impl<'a> Machine<'a> {
         self.height(1).map(|height| self.stack[height])
     }
 
-    fn push(&mut self, object: Object<'a>) -> Result<(), Problem> {
+    pub(super) fn push(&mut self, object: Object<'a>) -> Result<(), Problem> {
         let id = self.heap.add(object)?;
         self.stack.push(id);
         Ok(())
     }
 
-    fn push_id(&mut self, id: Id) -> Result<(), Problem> {
+    pub(super) fn push_id(&mut self, id: Id) -> Result<(), Problem> {
         self.heap.charge(1)?;
         self.stack.push(id);
         Ok(())
@@ -418,64 +361,7 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn fail<T>(&self, what: impl Into<String>) -> Result<T, Problem> {
-        Err(Problem::Pickle {
-            at: self.at,
-            what: what.into(),
-        })
-    }
-
-    fn byte(&mut self) -> Result<u8, Problem> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn take(&mut self, n: u64) -> Result<&'a [u8], Problem> {
-        let rest = &self.bytes[self.at..];
-        match usize::try_from(n).ok().and_then(|n| rest.get(..n)) {
-            Some(taken) => {
-                self.at += taken.len();
-                Ok(taken)
-            }
-            None => self.fail("the pickle is cut short or passes the limit on its length"),
-        }
-    }
-
-    /// Little-endian, at most 8 bytes.
-    fn uint(&mut self, width: u64) -> Result<u64, Problem> {
-        Ok(self
-            .take(width)?
-            .iter()
-            .rev()
-            .fold(0, |n, byte| n << 8 | u64::from(*byte)))
-    }
-
-    /// Bytes behind a length of `width` bytes.
-    fn counted(&mut self, width: u64) -> Result<&'a [u8], Problem> {
-        let n = self.uint(width)?;
-        self.take(n)
-    }
-
-    fn line(&mut self) -> Result<&'a str, Problem> {
-        let rest = &self.bytes[self.at..];
-        let Some(n) = rest
-            .iter()
-            .take(LONGEST_LINE)
-            .position(|byte| *byte == b'\n')
-        else {
-            return self.fail("a line without an end");
-        };
-        self.at += n + 1;
-        match std::str::from_utf8(&rest[..n]) {
-            Ok(line) => Ok(line),
-            Err(_) => self.fail("a line that is not UTF-8"),
-        }
-    }
-
-    fn parsed<T: std::str::FromStr>(&mut self, what: &str) -> Result<T, Problem> {
-        let line = self.line()?;
-        match line.parse() {
-            Ok(value) => Ok(value),
-            Err(_) => self.fail(format!("{line:?} is not {what}")),
-        }
+        self.input.fail(what)
     }
 }
 

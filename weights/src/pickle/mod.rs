@@ -5,10 +5,12 @@
 
 mod calls;
 mod containers;
+mod cursor;
 mod heap;
 mod legacy;
 mod machine;
 mod modules;
+mod persistent;
 mod select;
 mod storage;
 mod zip;

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::error::Problem;
+use crate::error::{Problem, within};
 use crate::limits::Limits;
 
 /// A parsed header.
@@ -105,7 +105,6 @@ impl<'de> Visitor<'de> for &mut Seen<'_> {
 }
 
 fn check_name(name: &str, names: &HashSet<String>, limits: &Limits) -> Result<(), Problem> {
-    use crate::error::within;
     within(
         "bytes of a tensor's name",
         name.len() as u64,
