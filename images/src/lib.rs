@@ -10,7 +10,7 @@ pub use decode::{DecodeError, Format, MAX_PIXELS, decode};
 pub use resize::{Interpolation, resize};
 pub use transform::Transform;
 
-/// An 8-bit RGB image.
+/// An 8-bit RGB image. What takes one panics when `pixels` has fewer bytes than `width` and `height` say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rgb {
     /// Pixels in a row.

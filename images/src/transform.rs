@@ -11,7 +11,7 @@ use crate::resize::{Interpolation, Target, resample};
 pub struct Transform {
     /// Height and width of the result, in pixels.
     pub size: (usize, usize),
-    /// Share of the resized shorter side that the crop keeps: 0.875, 0.9, 1.0 ...
+    /// Share of the resized shorter side that the crop keeps, above 0: 0.875, 0.9, 1.0 ...
     pub crop_pct: f64,
     /// The resampling filter.
     pub interpolation: Interpolation,
@@ -29,7 +29,11 @@ impl Transform {
 
     /// Width and height of `image` after the resize and before the crop.
     pub fn resized(&self, width: usize, height: usize) -> (usize, usize) {
-        let wanted = |side: usize| (side as f64 / self.crop_pct).floor().max(1.0);
+        // Bounded, so that a share near 0 cannot overflow a product of sides.
+        let wanted = |side: usize| {
+            let resized = (side as f64 / self.crop_pct).floor();
+            resized.clamp(1.0, f64::from(1 << 24))
+        };
         let (tall, wide) = (wanted(self.size.0), wanted(self.size.1));
         if tall == wide {
             shorter_side_to(tall as usize, width, height)
@@ -183,6 +187,14 @@ mod tests {
     fn an_oblong_size_is_covered() {
         assert_eq!(transform((256, 128), 1.0).resized(300, 401), (192, 256));
         assert_eq!(transform((160, 320), 0.9).resized(500, 375), (355, 266));
+    }
+
+    #[test]
+    fn no_share_overflows() {
+        for crop_pct in [0.0, -1.0, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY] {
+            let (width, height) = transform((224, 224), crop_pct).resized(65_000, 1);
+            assert!(width >= 1 && height >= 1, "{crop_pct}");
+        }
     }
 
     #[test]
