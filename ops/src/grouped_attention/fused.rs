@@ -519,23 +519,27 @@ impl<'a, T: Number> Problem<'a, T> {
         if self.terms.is_empty() {
             return;
         }
-        let bias = &mut tile.bias[tile.keys * QUERIES..][..tokens.len()];
-        bias.fill(0.0);
         let columns = self.keys.size[1] as usize;
         let inside = key % self.keys.tokens();
-        for Term { view, axis } in &self.terms {
+        let starts = self.terms.iter().map(|Term { view, axis }| {
             let last = match axis {
                 Axis::Key => key,
                 Axis::Row => inside / columns,
                 Axis::Column => inside % columns,
             };
             let start = view.offset([item.batch, item.group, item.head, 0, last]);
-            for (sum, &token) in bias.iter_mut().zip(tokens) {
-                *sum += view.data[start + token * view.stride[3]];
+            (&view.data[start..], view.stride[3])
+        });
+        for (term, (data, stride)) in starts.enumerate() {
+            for (i, &token) in tokens.iter().enumerate() {
+                let at = tile.bias_at(i);
+                let value = data[token * stride] * std::f32::consts::LOG2_E;
+                tile.bias[at] = if term == 0 {
+                    value
+                } else {
+                    tile.bias[at] + value
+                };
             }
-        }
-        for b in bias {
-            *b *= std::f32::consts::LOG2_E;
         }
     }
 
