@@ -134,12 +134,12 @@ impl Form {
 }
 
 /// [B, C, H, W] to a view [B, H, W, C].
-fn tokens(x: &Tensor) -> Tensor {
+pub(crate) fn tokens(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1])
 }
 
 /// [B, H, W, C] to a view [B, C, H, W].
-fn image(x: &Tensor) -> Tensor {
+pub(crate) fn image(x: &Tensor) -> Tensor {
     x.permute([0, 3, 1, 2])
 }
 

@@ -4,6 +4,7 @@
 
 mod backbone;
 pub mod biformer;
+pub mod maxvit_stl;
 mod registry;
 pub mod shvit;
 mod variant;

@@ -1,8 +1,8 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, biformer, shvit};
+use crate::{Variant, biformer, maxvit_stl, shvit};
 
-static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS, biformer::VARIANTS];
+static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS, biformer::VARIANTS, maxvit_stl::VARIANTS];
 
 /// Every variant, family by family.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {

@@ -12,24 +12,42 @@ pub struct Regions {
     pub count: [i64; 2],
     /// Tokens of a region along height and width.
     pub size: [i64; 2],
+    /// Whether the tokens of a region are spread evenly over the map (MaxViT's grids) instead of side by side.
+    pub spread: bool,
 }
 
 impl Regions {
     /// `count` regions along each side of a map of height x width `map`, as small as cover it.
     pub fn of_count(map: [i64; 2], count: [i64; 2]) -> Self {
         let size = [0, 1].map(|i| ceil_div(map[i], count[i]));
-        Regions { count, size }
+        Regions {
+            count,
+            size,
+            spread: false,
+        }
     }
 
     /// Regions of height x width `size`, as few as cover the `map`.
     pub fn of_size(map: [i64; 2], size: [i64; 2]) -> Self {
         let count = [0, 1].map(|i| ceil_div(map[i], size[i]));
-        Regions { count, size }
+        Regions {
+            count,
+            size,
+            spread: false,
+        }
     }
 
     /// One region: the whole map.
     pub fn whole(map: [i64; 2]) -> Self {
         Self::of_count(map, [1, 1])
+    }
+
+    /// The same number of regions of the same size, each spread over the map.
+    pub fn spread(self) -> Self {
+        Regions {
+            spread: true,
+            ..self
+        }
     }
 
     /// The number of regions.
@@ -64,8 +82,14 @@ impl Regions {
 
     /// A map of the grid's extent as a view [B, rows, height, cols, width, C].
     pub fn view(&self, x: &Tensor) -> Tensor {
-        x.unflatten(1, [self.count[0], self.size[0]])
-            .unflatten(3, [self.count[1], self.size[1]])
+        let (count, size) = (self.count, self.size);
+        if self.spread {
+            let view = x.unflatten(1, [size[0], count[0]]);
+            let view = view.unflatten(3, [size[1], count[1]]);
+            return view.permute([0, 2, 1, 4, 3, 5]);
+        }
+        x.unflatten(1, [count[0], size[0]])
+            .unflatten(3, [count[1], size[1]])
     }
 
     /// A map of the grid's extent to [B, regions, tokens, C]: one copy, none where there is one region.
@@ -76,9 +100,14 @@ impl Regions {
 
     /// The inverse of [`Regions::partition`].
     pub fn merge(&self, x: &Tensor) -> Tensor {
+        let order = if self.spread {
+            [0, 3, 1, 4, 2, 5]
+        } else {
+            [0, 1, 3, 2, 4, 5]
+        };
         x.unflatten(2, self.size)
             .unflatten(1, self.count)
-            .permute([0, 1, 3, 2, 4, 5])
+            .permute(order)
             .flatten(3, 4)
             .flatten(1, 2)
     }
@@ -149,6 +178,18 @@ mod tests {
             let ours = parts.get(b).get(r * 2 + c).get(i * 2 + j);
             let token = x.get(b).get(r * 3 + i).get(c * 2 + j);
             assert_eq!(ours, token);
+        }
+        assert_eq!(regions.merge(&parts), x);
+    }
+
+    #[test]
+    fn a_spread_region_steps_over_the_map() {
+        let x = map(6, 4);
+        let regions = Regions::of_size([6, 4], [3, 2]).spread();
+        let parts = regions.partition(&x);
+        for (r, c, i, j) in [(0, 0, 0, 0), (1, 0, 2, 1), (0, 1, 1, 1)] {
+            let ours = parts.get(1).get(r * 2 + c).get(i * 2 + j);
+            assert_eq!(ours, x.get(1).get(r + 2 * i).get(c + 2 * j));
         }
         assert_eq!(regions.merge(&parts), x);
     }

@@ -31,8 +31,12 @@ impl From<Regions> for Tiles {
             count: regions.count,
             size: regions.size,
             origin: [0, 0],
-            step: regions.size,
-            dilation: [1, 1],
+            step: if regions.spread { [1, 1] } else { regions.size },
+            dilation: if regions.spread {
+                regions.count
+            } else {
+                [1, 1]
+            },
         }
     }
 }
@@ -44,18 +48,6 @@ impl Tiles {
             size: self.size.map(|n| n + 2 * halo),
             origin: self.origin.map(|n| n - halo),
             ..self
-        }
-    }
-
-    /// Tiles of `size` tokens spread evenly over the `map` (the grid attention of MaxViT).
-    pub fn spread(map: [i64; 2], size: [i64; 2]) -> Self {
-        let count = [0, 1].map(|i| (map[i] + size[i] - 1) / size[i]);
-        Tiles {
-            count,
-            size,
-            origin: [0, 0],
-            step: [1, 1],
-            dilation: count,
         }
     }
 
