@@ -115,17 +115,16 @@ impl Regions {
     /// The mean of each region, padding left out: [B, H, W, C] to [B, regions, C], in at least single precision.
     pub fn mean(&self, x: &Tensor) -> Tensor {
         let kind = accumulator(x.kind());
-        let [height, width] = self.extent();
-        if x.size()[1..3] == [height, width] {
-            let mean = self.view(x).mean_dim([2i64, 4].as_slice(), false, kind);
-            return mean.flatten(1, 2);
-        }
+        // One axis at a time: libtorch's sum over both at once is 4 to 9 times slower on channels-last maps.
         let sum = |t: &Tensor| {
-            let padded = self.view(&self.pad(t));
-            padded
-                .sum_dim_intlist([2i64, 4].as_slice(), false, kind)
+            self.view(&self.pad(t))
+                .sum_dim_intlist([4i64].as_slice(), false, kind)
+                .sum_dim_intlist([2i64].as_slice(), false, kind)
                 .flatten(1, 2)
         };
+        if x.size()[1..3] == self.extent() {
+            return sum(x) / self.tokens() as f64;
+        }
         let real_tokens = sum(&x.narrow(3, 0, 1).ones_like());
         sum(x) / real_tokens
     }
