@@ -5,11 +5,14 @@
 
 mod fused;
 mod kernel;
+mod pattern;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod view;
 
-pub use fused::{Bias, Pattern, Tiles, applies, attend};
+pub use fused::{applies, attend};
+pub use pattern::{Bias, Pattern, Tiles};
 
 use crate::Regions;
 use crate::routing::gather_regions;
