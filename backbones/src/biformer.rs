@@ -134,12 +134,12 @@ impl Form {
 }
 
 /// [B, C, H, W] to a view [B, H, W, C].
-fn tokens(x: &Tensor) -> Tensor {
+pub(crate) fn tokens(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1])
 }
 
 /// [B, H, W, C] to a view [B, C, H, W].
-fn image(x: &Tensor) -> Tensor {
+pub(crate) fn image(x: &Tensor) -> Tensor {
     x.permute([0, 3, 1, 2])
 }
 
@@ -208,8 +208,8 @@ impl RoutedAttention {
             Form::Pyramid | Form::Stl => self.qkv.forward(&regions.pad(x)),
             Form::StlNchw => self.qkv.forward(x),
         };
+        let index = self.route(&regions, &qkv);
         let qkv = qkv.chunk(3, -1);
-        let index = self.route(&regions, &qkv[0], &qkv[1]);
         let attention = GroupedAttention {
             regions,
             heads: self.channels / HEAD_DIM,
@@ -230,8 +230,10 @@ impl RoutedAttention {
     }
 
     /// The regions that each region sees, [B, regions, topk].
-    fn route(&self, regions: &Regions, q: &Tensor, k: &Tensor) -> Tensor {
-        let logits = region_logits(&(regions.mean(q) * self.scale), &regions.mean(k));
+    fn route(&self, regions: &Regions, qkv: &Tensor) -> Tensor {
+        let means = regions.mean(&qkv.narrow(-1, 0, 2 * self.channels));
+        let means = means.chunk(2, -1);
+        let logits = region_logits(&(&means[0] * self.scale), &means[1]);
         self.routing_logits.see(&logits);
         let index = top_regions(&logits, self.topk);
         self.routing_index.see(&index);

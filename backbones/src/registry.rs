@@ -11,6 +11,9 @@ static FAMILIES: &[&[Variant]] = &[
     sparsifiner::VARIANTS,
     vit::VARIANTS,
 ];
+use crate::{Variant, biformer, maxvit_stl, shvit};
+
+static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS, biformer::VARIANTS, maxvit_stl::VARIANTS];
 
 /// Every variant, family by family.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {

@@ -62,7 +62,13 @@ impl Setup {
         };
         let kv = gathered.chunk(2, -1);
         let q = heads(&regions.partition(&self.qkv[0]));
-        let out = softmax_attention(&q, &heads(&kv[0]), &heads(&kv[1]), self.attention.scale);
+        let out = softmax_attention(
+            &q,
+            &heads(&kv[0]),
+            &heads(&kv[1]),
+            self.attention.scale,
+            None,
+        );
         regions.merge(&out.transpose(2, 3).flatten(3, 4))
     }
 }

@@ -5,11 +5,14 @@
 
 mod fused;
 mod kernel;
+mod pattern;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod view;
 
-pub use fused::{Bias, Pattern, Tiles, applies, attend};
+pub use fused::{applies, attend};
+pub use pattern::{Bias, Pattern, Tiles};
 
 use crate::Regions;
 use crate::routing::gather_regions;
@@ -36,8 +39,24 @@ impl GroupedAttention {
     ///
     /// `index` [B, regions, K] (int64) lists the key blocks of each group; without it each region sees itself.
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, index: Option<&Tensor>) -> Tensor {
-        if self.fused && applies(&[q, k, v]) {
-            return self.attend(q, k, v, index);
+        self.either(q, k, v, index, None)
+    }
+
+    /// Each region sees itself, and `bias` [heads, tokens, tokens] is added to the scores of queries and keys.
+    pub fn forward_biased(&self, q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor) -> Tensor {
+        self.either(q, k, v, None, Some(bias))
+    }
+
+    fn either(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        index: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Tensor {
+        if self.fused && applies(&[q, k, v]) && !bias.is_some_and(Tensor::requires_grad) {
+            return self.attend(q, k, v, index, bias);
         }
         let map = [q.size()[1], q.size()[2]];
         let queries = self.partition(q);
@@ -48,18 +67,29 @@ impl GroupedAttention {
         let q = split_heads(&queries, self.heads);
         let k = split_heads(&keys, self.heads);
         let v = split_heads(&values, self.heads);
-        let out = softmax_attention(&q, &k, &v, self.scale);
+        let out = softmax_attention(&q, &k, &v, self.scale, bias);
         crate::crop(&self.regions.merge(&join_heads(&out)), map)
     }
 
-    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, index: Option<&Tensor>) -> Tensor {
+    fn attend(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        index: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Tensor {
         let by_head = |x: &Tensor| x.unflatten(-1, [self.heads, -1]);
+        let bias = bias.map(|t| {
+            let each = [q.size()[0], self.regions.len(), -1, -1, -1];
+            t.to_kind(Kind::Float).expand(each, false)
+        });
         let pattern = Pattern {
             queries: self.regions.into(),
             keys: self.regions.into(),
             index,
             scale: self.scale,
-            bias: Bias::None,
+            bias: bias.as_ref().map_or(Bias::None, Bias::Pairs),
         };
         attend(&by_head(q), &by_head(k), &by_head(v), &pattern)
     }
@@ -73,9 +103,19 @@ impl GroupedAttention {
     }
 }
 
-/// softmax(scale * q k^T) v over the last two axes: [.., Q, D], [.., K, D], [.., K, E] to [.., Q, E].
-pub fn softmax_attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Tensor {
+/// softmax(scale * q k^T + bias) v over the last two axes: [.., Q, D], [.., K, D], [.., K, E] to [.., Q, E].
+pub fn softmax_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    scale: f64,
+    bias: Option<&Tensor>,
+) -> Tensor {
     let scores = (q * scale).matmul(&k.transpose(-2, -1));
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
     scores.softmax(-1, None::<Kind>).matmul(v)
 }
 

@@ -1,118 +1,13 @@
 //! The fused form: reads queries, keys and values where the projections left them, copies no block of keys.
 
 use super::kernel::{Isa, KEYS, QUERIES, Tile};
+use super::pattern::{Bias, Pattern, Tiles};
 use super::simd::{self, Simd};
-use crate::{Regions, threads};
+use super::view::{Map, Number, View, load};
+use crate::threads;
 use half::bf16;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
-
-/// A grid of equal tiles of tokens on a map; tiles may reach over the map's border, and may overlap.
-///
-/// Token (i, j) of tile (r, c) is at `origin + (r, c) * step + (i, j) * dilation`. Tiles and their tokens are numbered
-/// row by row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tiles {
-    /// Tiles along height and width.
-    pub count: [i64; 2],
-    /// Tokens of a tile along height and width.
-    pub size: [i64; 2],
-    /// Where the first tile begins.
-    pub origin: [i64; 2],
-    /// From a tile to the next.
-    pub step: [i64; 2],
-    /// From a token to the next.
-    pub dilation: [i64; 2],
-}
-
-impl From<Regions> for Tiles {
-    fn from(regions: Regions) -> Self {
-        Tiles {
-            count: regions.count,
-            size: regions.size,
-            origin: [0, 0],
-            step: regions.size,
-            dilation: [1, 1],
-        }
-    }
-}
-
-impl Tiles {
-    /// Each tile grown by `halo` tokens on every side.
-    pub fn with_halo(self, halo: i64) -> Self {
-        Tiles {
-            size: self.size.map(|n| n + 2 * halo),
-            origin: self.origin.map(|n| n - halo),
-            ..self
-        }
-    }
-
-    /// Tiles of `size` tokens spread evenly over the `map` (the grid attention of MaxViT).
-    pub fn spread(map: [i64; 2], size: [i64; 2]) -> Self {
-        let count = [0, 1].map(|i| (map[i] + size[i] - 1) / size[i]);
-        Tiles {
-            count,
-            size,
-            origin: [0, 0],
-            step: [1, 1],
-            dilation: count,
-        }
-    }
-
-    /// Row and column of a token.
-    fn token(&self, tile: usize, token: usize) -> [i64; 2] {
-        let (tile, token) = (tile as i64, token as i64);
-        let tile = [tile / self.count[1], tile % self.count[1]];
-        let token = [token / self.size[1], token % self.size[1]];
-        [0, 1].map(|i| self.origin[i] + tile[i] * self.step[i] + token[i] * self.dilation[i])
-    }
-
-    fn len(&self) -> usize {
-        (self.count[0] * self.count[1]) as usize
-    }
-
-    fn tokens(&self) -> usize {
-        (self.size[0] * self.size[1]) as usize
-    }
-
-    /// Whether every token of the map is in exactly one tile.
-    fn partitions(&self, map: [i64; 2]) -> bool {
-        (0..2).all(|i| {
-            let apart = self.dilation[i] == 1 && self.step[i] == self.size[i];
-            let spread = self.step[i] == 1 && self.dilation[i] == self.count[i];
-            self.origin[i] == 0
-                && (apart || spread)
-                && self.count[i] > 0
-                && self.count[i] * self.size[i] >= map[i]
-        })
-    }
-}
-
-/// What is added to the scores; f32 tensors of any strides (fastest when queries are side by side in memory).
-#[derive(Debug, Clone, Copy)]
-pub enum Bias<'a> {
-    /// Nothing.
-    None,
-    /// One value for each pair: [B, tiles, heads, queries, keys], expanded where it does not vary.
-    Pairs(&'a Tensor),
-    /// rows[.., key's row] + columns[.., key's column]: [B, tiles, heads, queries, height or width of a key tile].
-    Axes(&'a Tensor, &'a Tensor),
-}
-
-/// Which keys each query sees, and how scores are made.
-#[derive(Debug, Clone, Copy)]
-pub struct Pattern<'a> {
-    /// Groups of queries: each token of the map in one.
-    pub queries: Tiles,
-    /// Tiles of keys. Tokens outside of the map are zero vectors, and keep their share of the softmax.
-    pub keys: Tiles,
-    /// The numbers of the key tiles of each group, [B, groups, K] (int64); without it group i sees tile i.
-    pub index: Option<&'a Tensor>,
-    /// Factor of the dot products.
-    pub scale: f64,
-    /// What is added to them.
-    pub bias: Bias<'a>,
-}
 
 /// Whether [`attend`] may take these tensors: CPU, f32 or bf16 alike, nothing to differentiate or to trace.
 pub fn applies(tensors: &[&Tensor]) -> bool {
@@ -144,114 +39,6 @@ pub(super) fn attend_with(
         Kind::Float => Problem::<f32>::new(q, k, v, pattern).run(isa, q),
         Kind::BFloat16 => Problem::<bf16>::new(q, k, v, pattern).run(isa, q),
         kind => panic!("fused attention takes f32 and bf16, not {kind:?}"),
-    }
-}
-
-/// A number format of activations.
-trait Number: Copy + Send + Sync {
-    const KIND: Kind;
-    fn widen(self) -> f32;
-    fn narrow(x: f32) -> Self;
-}
-
-impl Number for f32 {
-    const KIND: Kind = Kind::Float;
-
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    fn narrow(x: f32) -> f32 {
-        x
-    }
-}
-
-impl Number for bf16 {
-    const KIND: Kind = Kind::BFloat16;
-
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
-
-    #[inline(always)]
-    fn narrow(x: f32) -> bf16 {
-        bf16::from_f32(x)
-    }
-}
-
-/// Copies a row; whole vectors at a time, because rows are too short for a call of memcpy.
-#[inline(always)]
-fn load<T: Number>(from: &[T], to: &mut [f32]) {
-    const STEP: usize = 16;
-    let mut steps = from.chunks_exact(STEP).zip(to.chunks_exact_mut(STEP));
-    for (from, to) in &mut steps {
-        let from: &[T; STEP] = from.try_into().expect("a whole step");
-        let to: &mut [f32; STEP] = to.try_into().expect("a whole step");
-        *to = from.map(T::widen);
-    }
-    let done = from.len() / STEP * STEP;
-    for (from, to) in from[done..].iter().zip(&mut to[done..]) {
-        *to = from.widen();
-    }
-}
-
-/// The memory of a tensor of rank `N`, kept alive by `tensor`.
-struct View<'a, T, const N: usize> {
-    data: &'a [T],
-    size: [usize; N],
-    stride: [usize; N],
-}
-
-impl<'a, T, const N: usize> View<'a, T, N> {
-    /// The kind must have been checked to be T's.
-    fn new(t: &'a Tensor) -> Self {
-        assert_eq!(t.device(), Device::Cpu);
-        let to_usize = |v: Vec<i64>| -> [usize; N] {
-            let v: Vec<usize> = v.into_iter().map(|n| n as usize).collect();
-            v.try_into()
-                .unwrap_or_else(|_| panic!("attention takes rank {N}, not {:?}", t.size()))
-        };
-        let (size, stride) = (to_usize(t.size()), to_usize(t.stride()));
-        let extent = if size.contains(&0) {
-            0
-        } else {
-            1 + (0..N).map(|i| (size[i] - 1) * stride[i]).sum::<usize>()
-        };
-        let data = if extent == 0 {
-            &[][..]
-        } else {
-            // SAFETY: the tensor lives as long as the view, holds T, and its sizes and (non-negative) strides reach
-            // exactly `extent` elements from its data pointer; nobody writes to it meanwhile.
-            unsafe { std::slice::from_raw_parts(t.data_ptr() as *const T, extent) }
-        };
-        View { data, size, stride }
-    }
-
-    fn offset(&self, at: [usize; N]) -> usize {
-        (0..N).map(|i| at[i] * self.stride[i]).sum()
-    }
-}
-
-/// Queries, keys or values: [B, H, W, heads, D] with the channels side by side.
-type Map<'a, T> = View<'a, T, 5>;
-
-impl<T: Number> Map<'_, T> {
-    /// Where the columns of a row begin in memory, for one head; `None` outside of the map.
-    #[inline(always)]
-    fn row(&self, batch: usize, head: usize, row: i64) -> Option<usize> {
-        let row = usize::try_from(row).ok().filter(|&r| r < self.size[1])?;
-        Some(self.offset([batch, row, 0, head, 0]))
-    }
-
-    /// A head's vector at a column of a row, `None` outside of the map.
-    #[inline(always)]
-    fn token(&self, row: Option<usize>, column: i64) -> Option<&[T]> {
-        let column = usize::try_from(column).ok().filter(|&c| c < self.size[2])?;
-        let start = row? + column * self.stride[2];
-        Some(&self.data[start..start + self.size[4]])
     }
 }
 
@@ -519,23 +306,27 @@ impl<'a, T: Number> Problem<'a, T> {
         if self.terms.is_empty() {
             return;
         }
-        let bias = &mut tile.bias[tile.keys * QUERIES..][..tokens.len()];
-        bias.fill(0.0);
         let columns = self.keys.size[1] as usize;
         let inside = key % self.keys.tokens();
-        for Term { view, axis } in &self.terms {
+        let starts = self.terms.iter().map(|Term { view, axis }| {
             let last = match axis {
                 Axis::Key => key,
                 Axis::Row => inside / columns,
                 Axis::Column => inside % columns,
             };
             let start = view.offset([item.batch, item.group, item.head, 0, last]);
-            for (sum, &token) in bias.iter_mut().zip(tokens) {
-                *sum += view.data[start + token * view.stride[3]];
+            (&view.data[start..], view.stride[3])
+        });
+        for (term, (data, stride)) in starts.enumerate() {
+            for (i, &token) in tokens.iter().enumerate() {
+                let at = tile.bias_at(i);
+                let value = data[token * stride] * std::f32::consts::LOG2_E;
+                tile.bias[at] = if term == 0 {
+                    value
+                } else {
+                    tile.bias[at] + value
+                };
             }
-        }
-        for b in bias {
-            *b *= std::f32::consts::LOG2_E;
         }
     }
 

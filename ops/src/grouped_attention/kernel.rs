@@ -4,8 +4,10 @@
 
 use super::simd::Simd;
 
-/// Queries worked on together.
-pub(crate) const QUERIES: usize = 64;
+/// Queries that share one pass over the keys.
+pub(crate) const QUERIES: usize = 256;
+/// Queries whose scores are in the first cache at a time.
+pub(crate) const STRIP: usize = 32;
 /// Keys worked on together.
 pub(crate) const KEYS: usize = 96;
 
@@ -22,16 +24,17 @@ pub(crate) struct Tile {
     pub dim: usize,
     /// Width of values.
     pub value_dim: usize,
-    /// [dim, QUERIES], scaled by the softmax's scale times log2(e).
+    /// [strips, dim, STRIP], scaled by the softmax's scale times log2(e).
     q: Vec<f32>,
     /// [KEYS, dim].
     k: Vec<f32>,
     /// [KEYS, value_stride].
     v: Vec<f32>,
-    /// [KEYS, QUERIES], times log2(e): added to the scores when `biased`.
+    /// [strips, KEYS, STRIP], times log2(e): added to the scores when `biased`.
     pub bias: Vec<f32>,
     /// Whether `bias` holds anything.
     pub biased: bool,
+    /// [KEYS, STRIP].
     scores: Vec<f32>,
     out: Vec<f32>,
     max: Vec<f32>,
@@ -54,7 +57,7 @@ impl Tile {
             v: vec![0.0; KEYS * stride],
             bias: vec![0.0; bias],
             biased,
-            scores: vec![0.0; KEYS * QUERIES],
+            scores: vec![0.0; KEYS * STRIP],
             out: vec![0.0; QUERIES * stride],
             max: vec![0.0; QUERIES],
             sum: vec![0.0; QUERIES],
@@ -75,14 +78,21 @@ impl Tile {
         let padded = self.queries.next_multiple_of(4);
         for first in (0..padded).step_by(4) {
             let rows: [&[f32]; 4] = std::array::from_fn(|i| &rows[(first + i) * width..][..width]);
-            for (d, column) in self.q.chunks_exact_mut(QUERIES).enumerate() {
+            let strip = &mut self.q[first / STRIP * STRIP * width..][..STRIP * width];
+            for (d, column) in strip.chunks_exact_mut(STRIP).enumerate() {
                 let four = std::array::from_fn(|i| rows[i][d] * scale);
-                let to: &mut [f32; 4] = (&mut column[first..first + 4])
+                let to: &mut [f32; 4] = (&mut column[first % STRIP..][..4])
                     .try_into()
                     .expect("four queries");
                 *to = four;
             }
         }
+    }
+
+    /// Where the bias of the tile's next key stands for a query.
+    #[inline(always)]
+    pub(super) fn bias_at(&self, query: usize) -> usize {
+        (query / STRIP * KEYS + self.keys) * STRIP + query % STRIP
     }
 
     /// Loads the key and the value that come next.
@@ -97,7 +107,8 @@ impl Tile {
     pub(crate) fn begin(&mut self) {
         self.max.fill(f32::NEG_INFINITY);
         self.sum.fill(0.0);
-        self.out.fill(0.0);
+        let used = self.queries * self.value_stride();
+        self.out[..used].fill(0.0);
     }
 
     /// The attended values of query `i`, not yet divided by their weight, and that weight.
@@ -112,60 +123,62 @@ impl Tile {
     /// The CPU has the instruction set `S`.
     #[inline(always)]
     pub(super) unsafe fn attend<S: Simd>(&mut self) {
-        let vectors = self.queries.div_ceil(S::LANES);
         let stride = self.value_stride();
-        // SAFETY: the caller vouches for the instruction set; `multiply` checks its slices.
-        unsafe {
-            let keys = Strided::new(&self.k, self.dim, 1);
-            multiply::<S>(
-                [self.keys, vectors, self.dim],
-                keys,
-                (&self.q, QUERIES),
-                (&mut self.scores, QUERIES),
-                false,
-            );
-            for i in 0..vectors {
-                self.soften::<S>(i * S::LANES);
+        let value_vectors = self.value_dim.div_ceil(S::LANES);
+        for first in (0..self.queries).step_by(STRIP) {
+            let queries = STRIP.min(self.queries - first);
+            let vectors = queries.div_ceil(S::LANES);
+            // SAFETY: the caller vouches for the instruction set; `multiply` checks its slices.
+            unsafe {
+                multiply::<S>(
+                    [self.keys, vectors, self.dim],
+                    Strided::new(&self.k, self.dim, 1),
+                    (&self.q[first * self.dim..], STRIP),
+                    (&mut self.scores, STRIP),
+                    false,
+                );
+                for lane in (0..queries).step_by(S::LANES) {
+                    self.soften::<S>(first, lane);
+                }
+                self.rescale_outputs(first, queries);
+                multiply::<S>(
+                    [queries, value_vectors, self.keys],
+                    Strided::new(&self.scores, 1, STRIP),
+                    (&self.v, stride),
+                    (&mut self.out[first * stride..], stride),
+                    true,
+                );
             }
-            self.rescale_outputs();
-            let weights = Strided::new(&self.scores, 1, QUERIES);
-            multiply::<S>(
-                [
-                    self.queries,
-                    stride.min(self.value_dim.next_multiple_of(S::LANES)) / S::LANES,
-                    self.keys,
-                ],
-                weights,
-                (&self.v, stride),
-                (&mut self.out, stride),
-                true,
-            );
         }
     }
 
-    /// Scores of the queries `at`.. to weights; updates their maximum and sum.
+    /// Scores of one vector of queries, at `lane` of the strip `first`, to weights; updates their maximum and sum.
     #[inline(always)]
-    unsafe fn soften<S: Simd>(&mut self, at: usize) {
-        assert!(at + S::LANES <= QUERIES && self.keys <= KEYS);
-        assert!(self.scores.len() == KEYS * QUERIES && self.max.len() == QUERIES);
+    unsafe fn soften<S: Simd>(&mut self, first: usize, lane: usize) {
+        let at = first + lane;
+        assert!(lane + S::LANES <= STRIP && at + S::LANES <= QUERIES && self.keys <= KEYS);
+        assert!(self.scores.len() == KEYS * STRIP && self.max.len() == QUERIES);
+        assert!(self.sum.len() == QUERIES && self.rescale.len() == QUERIES);
         assert!(!self.biased || self.bias.len() == KEYS * QUERIES);
         let scores = self.scores.as_mut_ptr();
-        // SAFETY: every access is `LANES` values at `at` in a row of QUERIES values, inside the lengths asserted above.
+        // SAFETY: every access is `LANES` values, in rows of STRIP values or in all queries' values, inside the lengths
+        // asserted above; a strip of the bias is KEYS * STRIP values from first * KEYS.
         unsafe {
             let before = S::load(self.max.as_ptr().add(at));
             let mut max = before;
             for j in 0..self.keys {
-                let place = scores.add(j * QUERIES + at);
+                let place = scores.add(j * STRIP + lane);
                 let mut score = S::load(place);
                 if self.biased {
-                    score = S::add(score, S::load(self.bias.as_ptr().add(j * QUERIES + at)));
+                    let bias = self.bias.as_ptr().add(first * KEYS + j * STRIP + lane);
+                    score = S::add(score, S::load(bias));
                     S::store(place, score);
                 }
                 max = S::max(score, max);
             }
             let mut sum = S::splat(0.0);
             for j in 0..self.keys {
-                let place = scores.add(j * QUERIES + at);
+                let place = scores.add(j * STRIP + lane);
                 let weight = S::exp2(S::sub(S::load(place), max));
                 S::store(place, weight);
                 sum = S::add(sum, weight);
@@ -179,12 +192,14 @@ impl Tile {
     }
 
     #[inline(always)]
-    fn rescale_outputs(&mut self) {
+    fn rescale_outputs(&mut self, first: usize, queries: usize) {
         let stride = self.value_stride();
-        let rows = self.out.chunks_exact_mut(stride).zip(&self.rescale);
-        for (row, &by) in rows.take(self.queries) {
+        let rows = self.out[first * stride..].chunks_exact_mut(stride);
+        for (row, &by) in rows.zip(&self.rescale[first..first + queries]) {
             if by != 1.0 {
-                row.iter_mut().for_each(|x| *x *= by);
+                for x in row {
+                    *x *= by;
+                }
             }
         }
     }
@@ -283,17 +298,20 @@ unsafe fn block<S: Simd, const M: usize, const N: usize>(
                 }
             }
         }
-        for k in 0..inner {
+        let (mut column, mut b) = (a, b);
+        for _ in 0..inner {
             let mut vectors = [S::splat(0.0); N];
             for (j, vector) in vectors.iter_mut().enumerate() {
-                *vector = S::load(b.add(k * b_row + j * S::LANES));
+                *vector = S::load(b.add(j * S::LANES));
             }
             for (i, row) in sums.iter_mut().enumerate() {
-                let factor = S::splat(*a.add(i * a_row + k * a_column));
+                let factor = S::splat(*column.add(i * a_row));
                 for (j, sum) in row.iter_mut().enumerate() {
                     *sum = S::mul_add(factor, vectors[j], *sum);
                 }
             }
+            column = column.wrapping_add(a_column);
+            b = b.wrapping_add(b_row);
         }
         for (i, row) in sums.iter().enumerate() {
             for (j, sum) in row.iter().enumerate() {

@@ -170,7 +170,7 @@ proptest! {
     #[test]
     fn spread_grids(map in [1i64..10, 1i64..10], size in [1i64..4, 1i64..4]) {
         let [q, k, v] = projected(map, 2, 8, 8);
-        let tiles = Tiles::spread(map, size);
+        let tiles = Regions::of_size(map, size).spread().into();
         Case { q, k, v, queries: tiles, keys: tiles, index: None, bias: None, scale: 0.5 }.holds();
     }
 }
@@ -267,6 +267,25 @@ fn the_composed_form_pads_with_zero_vectors() {
 }
 
 #[test]
+fn the_forms_agree_on_a_bias() {
+    let map = [6, 9];
+    let [q, k, v] = projected(map, 2, 8, 8).map(|t| t.flatten(3, 4).to_kind(Kind::Float));
+    let bias = noise(7, &[2, 6, 6]).to_kind(Kind::Float);
+    let regions = Regions::of_size(map, [2, 3]).spread();
+    let with = |fused| {
+        let attention = GroupedAttention {
+            regions,
+            heads: 2,
+            scale: 0.25,
+            fused,
+        };
+        attention.forward_biased(&q, &k, &v, &bias)
+    };
+    let error = (with(true) - with(false)).abs().max();
+    assert!(error.double_value(&[]) < 1e-5);
+}
+
+#[test]
 fn gradients_take_the_composed_form() {
     let map = [4, 4];
     let [q, k, v] = projected(map, 2, 8, 8).map(|t| t.flatten(3, 4).to_kind(Kind::Float));
@@ -282,4 +301,25 @@ fn gradients_take_the_composed_form() {
         .sum(Kind::Float)
         .backward();
     assert!(q.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0);
+}
+
+#[test]
+fn a_trace_sees_the_composed_form() {
+    let map = [4, 4];
+    let of = |qkv: &Tensor| {
+        let parts = qkv.chunk(3, -1);
+        let attention = GroupedAttention {
+            regions: Regions::of_size(map, [2, 2]),
+            heads: 2,
+            scale: 0.25,
+            fused: true,
+        };
+        attention.forward(&parts[0], &parts[1], &parts[2], None)
+    };
+    let [one, other] = [8, 9].map(|seed| noise(seed, &[1, 4, 4, 24]).to_kind(Kind::Float));
+    let mut traced = |x: &[Tensor]| vec![of(&x[0])];
+    let module = tch::CModule::create_by_tracing("m", "forward", &[one], &mut traced).unwrap();
+    let out = module.method_ts("forward", &[&other]).unwrap();
+    let error = (out - of(&other)).abs().max();
+    assert!(error.double_value(&[]) < 1e-6);
 }
