@@ -16,6 +16,7 @@ mod linear;
 mod mlp;
 mod norm;
 mod onednn;
+mod simd;
 mod squeeze_excite;
 pub mod taps;
 mod tokens;
