@@ -5,8 +5,8 @@
 mod backbone;
 pub mod biformer;
 pub mod halonet;
-pub mod mixer;
 pub mod maxvit_stl;
+pub mod mixer;
 mod registry;
 pub mod resnet;
 pub mod shvit;

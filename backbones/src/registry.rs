@@ -1,19 +1,17 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, biformer, halonet, mixer, resnet, shvit, sparsifiner, vit};
+use crate::{Variant, biformer, halonet, maxvit_stl, mixer, resnet, shvit, sparsifiner, vit};
 
 static FAMILIES: &[&[Variant]] = &[
     biformer::VARIANTS,
     halonet::VARIANTS,
+    maxvit_stl::VARIANTS,
     mixer::VARIANTS,
     resnet::VARIANTS,
     shvit::VARIANTS,
     sparsifiner::VARIANTS,
     vit::VARIANTS,
 ];
-use crate::{Variant, biformer, maxvit_stl, shvit};
-
-static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS, biformer::VARIANTS, maxvit_stl::VARIANTS];
 
 /// Every variant, family by family.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {

@@ -6,10 +6,17 @@
 //! every query, a quarter of an N x N x D volume at the published keep rate, to save less arithmetic than it moves.
 //! So it executes all N keys of a query where the paper claims only the kept ones. Tokens that are pruned are another
 //! matter: they are never computed, only the live ones are passed in.
+//!
+//! The fused form (CPU, f32 and bf16) computes the kept pairs only, and never holds scores, mask or map. Choosing is then
+//! what costs: the scores of all N keys and the search for the best of them take about as long as attending does.
 
 use crate::attention::streaming_applies;
 use crate::{Derived, Linear};
+use crate::{onednn, taps};
 use tch::{Kind, Tensor, nn};
+
+mod kernel;
+mod select;
 
 /// Which entries of a row stay.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -118,6 +125,47 @@ impl ConnectivityPredictor {
         }
     }
 
+    /// Attention of 1 + L tokens, the class token first and connected with all, by the fused kernel: q, k, v
+    /// [B, H, 1 + L, D] to merged heads [B, 1 + L, H * D]. `live` as in [`ConnectivityPredictor::predict`].
+    ///
+    /// Pairs that are not connected are not computed; the `absent` tokens that are not live weigh in the class token's
+    /// softmax with score and value zero. Of equal scores at the border the first keys stay.
+    ///
+    /// None where the kernel does not apply: before [`ConnectivityPredictor::fuse`], off the CPU, in f64, while
+    /// gradients or taps are recorded, for head widths other than 32 and 64.
+    pub fn attend(
+        &self,
+        [q, k, v]: [&Tensor; 3],
+        live: Option<&Tensor>,
+        scale: f64,
+    ) -> Option<Tensor> {
+        let folded = self.folded.as_ref()?;
+        if taps::recording() || !onednn::applies(q) || !kernel::applies(q) {
+            return None;
+        }
+        let keys = q.size()[2];
+        let patches = q.slice(2, 1, None, 1);
+        let basis = folded.basis.like(q);
+        let (basis, connections) = match live {
+            None => (basis.unsqueeze(0), self.config.connections),
+            Some(live) => (
+                rows_at(&basis.tr(), live).transpose(1, 2),
+                self.config.connections.at_most(keys - 1),
+            ),
+        };
+        Some(kernel::attend(&kernel::Inputs {
+            low_rank: &self.low_rank_scores(&patches, k, live),
+            basis: &basis,
+            q,
+            k,
+            v,
+            coefficients: self.config.coefficients,
+            connections,
+            scale,
+            absent: self.config.tokens - keys,
+        }))
+    }
+
     /// |proj_back_n|^T [K, N] with its small entries zeroed, like `x`.
     pub fn basis(&self, x: &Tensor) -> Tensor {
         match &self.folded {
@@ -128,9 +176,13 @@ impl ConnectivityPredictor {
 
     /// Coefficients of the basis before softmax, [B, H, L, K]. The scale is H^-1/2, as the official code has it.
     fn low_rank_scores(&self, q: &Tensor, k: &Tensor, live: Option<&Tensor>) -> Tensor {
-        let down = match live {
+        let down = match &self.folded {
+            Some(folded) => folded.down.like(k),
             None => self.proj_n.shallow_clone(),
-            Some(live) => rows_at(&self.proj_n, live).unsqueeze(1),
+        };
+        let down = match live {
+            Some(live) => rows_at(&down, live).unsqueeze(1),
+            None => down,
         };
         if let Some(folded) = &self.folded {
             return folded.low_rank_scores(q, k, &down);
@@ -158,6 +210,8 @@ impl ConnectivityPredictor {
 struct Folded {
     /// [K, N].
     basis: Derived,
+    /// `proj_n` [N, K].
+    down: Derived,
     /// [D, D + 1]: a down-projected key to what the queries meet, and to its own offset.
     keys: Derived,
     /// [1, D + 1]: the same of the key projection's bias, for each unit of down-projection weight.
@@ -176,6 +230,7 @@ impl Folded {
         let back = predictor.proj_back_n.detach().to_kind(Kind::Double);
         Folded {
             basis: Derived::new(sparse_basis(&back, predictor.config.basis_above).contiguous()),
+            down: Derived::new(predictor.proj_n.detach().copy()),
             keys: Derived::new(wk.tr().matmul(&queries)),
             offset: Derived::new(bk.unsqueeze(0).matmul(&queries)),
         }
@@ -270,172 +325,4 @@ impl Connectivity {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tch::Device;
-
-    const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
-    const CONFIG: ConnectivityConfig = ConnectivityConfig {
-        tokens: 13,
-        reduced_tokens: 4,
-        heads: 3,
-        head_width: 6,
-        reduced_width: 5,
-        coefficients: Keep::Largest(2),
-        basis_above: 0.2,
-        connections: Keep::Largest(5),
-    };
-
-    fn predictor(config: ConnectivityConfig) -> (nn::VarStore, ConnectivityPredictor) {
-        tch::manual_seed(11);
-        let mut vs = nn::VarStore::new(Device::Cpu);
-        let predictor = ConnectivityPredictor::new(&vs.root(), config);
-        vs.double();
-        tch::no_grad(|| {
-            vs.variables()
-                .values_mut()
-                .for_each(|t| drop(t.normal_(0.0, 0.6)))
-        });
-        (vs, predictor)
-    }
-
-    fn tokens(count: i64) -> Tensor {
-        Tensor::randn([2, 3, count, 6], F64)
-    }
-
-    fn rows(t: &Tensor) -> Vec<Vec<f64>> {
-        let width = t.size().last().copied().unwrap_or(1);
-        Vec::<Vec<f64>>::try_from(t.to_kind(Kind::Double).reshape([-1, width])).expect("a matrix")
-    }
-
-    fn error(a: &Tensor, b: &Tensor) -> f64 {
-        assert_eq!(a.size(), b.size());
-        (a - b).abs().max().double_value(&[])
-    }
-
-    #[test]
-    fn kept_entries_are_the_largest_or_those_above() {
-        tch::manual_seed(5);
-        let x = Tensor::randn([4, 9], F64);
-        for (kept, mask, row) in kept_rows(&Keep::Largest(3), &x) {
-            let mut sorted = row.clone();
-            sorted.sort_by(|a, b| b.total_cmp(a));
-            for ((k, m), v) in kept.iter().zip(mask).zip(row) {
-                let stays = v >= sorted[2];
-                assert_eq!(m == 1.0, stays);
-                assert_eq!(*k, if stays { v } else { 0.0 });
-            }
-        }
-        for (kept, mask, row) in kept_rows(&Keep::Above(0.4), &x) {
-            for ((k, m), v) in kept.iter().zip(mask).zip(row) {
-                assert_eq!(m == 1.0, v > 0.4);
-                assert_eq!(*k, if v > 0.4 { v } else { 0.0 });
-            }
-        }
-        assert!(Keep::Largest(9).apply(&x).equal(&x));
-        assert_eq!(
-            Keep::Largest(20).mask(&x).sum(Kind::Int64).int64_value(&[]),
-            36
-        );
-    }
-
-    fn kept_rows(keep: &Keep, x: &Tensor) -> Vec<(Vec<f64>, Vec<f64>, Vec<f64>)> {
-        let (kept, mask) = (rows(&keep.apply(x)), rows(&keep.mask(x)));
-        kept.into_iter()
-            .zip(mask)
-            .zip(rows(x))
-            .map(|((k, m), r)| (k, m, r))
-            .collect()
-    }
-
-    #[test]
-    fn the_folded_predictor_equals_the_composed_one() {
-        for coefficients in [Keep::Largest(2), Keep::Above(0.2)] {
-            let (_vs, mut predictor) = predictor(ConnectivityConfig {
-                coefficients,
-                ..CONFIG
-            });
-            let (q, k) = (tokens(12), tokens(13));
-            let composed = predictor.predict(&q, &k, None);
-            predictor.fuse();
-            let folded = predictor.predict(&q, &k, None);
-            assert!(error(&composed.coefficients, &folded.coefficients) < 1e-12);
-            assert!(error(&composed.scores, &folded.scores) < 1e-12);
-            assert!(composed.mask.equal(&folded.mask));
-        }
-    }
-
-    /// Pruned tokens as the official code has them: zero after the channel projection, never selected.
-    #[test]
-    fn live_tokens_alone_equal_zeroed_tokens_among_all() {
-        let (_vs, mut predictor) = predictor(ConnectivityConfig {
-            connections: Keep::Largest(9),
-            ..CONFIG
-        });
-        let live = Tensor::from_slice2(&[[0i64, 2, 3, 7, 11, 12], [0, 9, 1, 4, 5, 8]]);
-        let (q, k) = (tokens(5), tokens(6));
-        let scale = (3f64).powf(-0.5);
-        let budget = Keep::Largest(5);
-        for fused in [false, true] {
-            if fused {
-                predictor.fuse();
-            }
-            let ours = predictor.predict(&q, &k, Some(&live));
-            for b in 0..2 {
-                let position = live.get(b);
-                let kc = predictor.proj_c_k.forward(&k.get(b));
-                let all = Tensor::zeros([3, 13, 5], F64).index_add(1, &position, &kc);
-                let cheap = predictor
-                    .proj_c_q
-                    .forward(&q.get(b))
-                    .matmul(&all.transpose(1, 2).matmul(&predictor.proj_n))
-                    * scale;
-                let coefficients = Keep::Largest(2).apply(&cheap.softmax(-1, None::<Kind>));
-                let scores = coefficients.matmul(&sparse_basis(&predictor.proj_back_n, 0.2));
-                let scores = scores.index_select(2, &position);
-                assert!(error(&scores, &ours.scores.get(b)) < 1e-12);
-                assert!(budget.mask(&scores).equal(&ours.mask.get(b)));
-            }
-        }
-    }
-
-    #[test]
-    fn weights_are_a_softmax_over_connected_keys_and_zero_where_there_are_none() {
-        let (_vs, predictor) = predictor(ConnectivityConfig {
-            connections: Keep::Above(0.9),
-            ..CONFIG
-        });
-        let (q, k, v) = (tokens(12), tokens(13), tokens(13));
-        let found = predictor.predict(&q, &k, None);
-        let weights = found.weights(&q, &k, 0.4);
-        let scores = (q.matmul(&k.transpose(2, 3)) * 0.4).exp();
-        let mut empty = 0;
-        for ((w, s), m) in rows(&weights)
-            .iter()
-            .zip(rows(&scores))
-            .zip(rows(&found.mask))
-        {
-            let total: f64 = s.iter().zip(&m).map(|(s, m)| s * m).sum();
-            empty += usize::from(total == 0.0);
-            for ((w, s), m) in w.iter().zip(&s).zip(&m) {
-                let expected = if total == 0.0 { 0.0 } else { s * m / total };
-                assert!((w - expected).abs() < 1e-12);
-            }
-        }
-        assert!(
-            empty > 0,
-            "no row without a connection: the test tests nothing"
-        );
-        assert!(error(&found.attend(&q, &k, &v, 0.4, true), &weights.matmul(&v)) < 1e-12);
-    }
-
-    #[test]
-    fn the_streaming_form_equals_the_composed_one() {
-        let (_vs, predictor) = predictor(CONFIG);
-        let (q, k, v) = (tokens(12), tokens(13), tokens(13));
-        let found = predictor.predict(&q, &k, None);
-        let [q, k, v] = [q, k, v].map(|t| t.to_kind(Kind::Float));
-        let composed = found.attend(&q, &k, &v, 0.4, false);
-        assert!(error(&composed, &found.attend(&q, &k, &v, 0.4, true)) < 1e-5);
-    }
-}
+mod tests;

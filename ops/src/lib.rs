@@ -25,6 +25,7 @@ pub mod partition;
 mod regions;
 mod relative_position;
 pub mod routing;
+mod simd;
 mod squeeze_excite;
 pub mod taps;
 mod threads;
