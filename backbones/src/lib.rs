@@ -3,9 +3,11 @@
 //! Architecture and data about it; no weights, no engine, no image files.
 
 mod backbone;
+pub mod mixer;
 mod registry;
 pub mod shvit;
 mod variant;
+pub mod vit;
 
 pub use backbone::{Backbone, Stage};
 pub use registry::{find, matching, variants};

@@ -1,8 +1,8 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, shvit};
+use crate::{Variant, mixer, shvit, vit};
 
-static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS];
+static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS, vit::VARIANTS, mixer::VARIANTS];
 
 /// Every variant, family by family.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {

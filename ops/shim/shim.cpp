@@ -97,4 +97,12 @@ Tensor *zoo_onednn_linear(const Tensor *x, const Tensor *packed, const Tensor *b
     return op.call(*x, *packed, optional(bias), activation, none, algorithm ? OptText(algorithm) : std::nullopt);
   });
 }
+
+Tensor *zoo_onednn_linear_add(const Tensor *x, const Tensor *other, const Tensor *packed, const Tensor *bias) {
+  return guarded([&] {
+    static auto op = find<Tensor(const Tensor &, const Tensor &, const Tensor &, const OptTensor &, std::string_view)>(
+        "mkldnn::_linear_pointwise", "binary");
+    return op.call(*x, *other, *packed, optional(bias), "add");
+  });
+}
 }

@@ -42,6 +42,22 @@ impl Linear {
         activation.apply(x.linear(&weight, bias.as_ref()))
     }
 
+    /// `forward(x) + residual`, as one kernel where that exists.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Tensor {
+        let weight = self.weight.like(x);
+        let bias = self.bias.as_ref().map(|b| b.like(x));
+        if self.fused && onednn::applies(x) && residual.is_contiguous() {
+            let packed = self.packs.linear(&weight, x);
+            return onednn::linear_add(x, residual, &packed, bias.as_ref());
+        }
+        residual + x.linear(&weight, bias.as_ref())
+    }
+
+    /// Weight [out, in] and bias [out] in float64, outside autograd.
+    pub fn exact(&self) -> (Tensor, Option<Tensor>) {
+        (self.weight.double(), self.bias.as_ref().map(Weight::double))
+    }
+
     /// Absorbs an affine map of the input, x -> scale * x + shift (both [in], float64).
     pub fn fold_input(&mut self, scale: &Tensor, shift: &Tensor) {
         let weight = self.weight.double();

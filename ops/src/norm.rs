@@ -1,6 +1,7 @@
 //! Layer and group normalisation.
 
-use tch::{Tensor, nn};
+use crate::Linear;
+use tch::{Kind, Tensor, nn};
 
 /// LayerNorm over the last axis. Names: `weight`, `bias`.
 #[derive(Debug)]
@@ -8,6 +9,7 @@ pub struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
     eps: f64,
+    affine_folded: bool,
 }
 
 impl LayerNorm {
@@ -17,13 +19,28 @@ impl LayerNorm {
             weight: p.ones("weight", &[width]),
             bias: p.zeros("bias", &[width]),
             eps,
+            affine_folded: false,
         }
     }
 
     /// [.., width] to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let shape = self.weight.size();
-        x.layer_norm(shape, Some(&self.weight), Some(&self.bias), self.eps, true)
+        let (weight, bias) = if self.affine_folded {
+            (None, None)
+        } else {
+            (Some(&self.weight), Some(&self.bias))
+        };
+        x.layer_norm(shape, weight, bias, self.eps, true)
+    }
+
+    /// Moves weight and bias into the linear layer that alone sees this norm: W' = W diag(weight), b' = W bias + b.
+    pub fn fold_into(&mut self, next: &mut Linear) {
+        if !self.affine_folded {
+            let double = |t: &Tensor| t.detach().to_kind(Kind::Double);
+            next.fold_input(&double(&self.weight), &double(&self.bias));
+            self.affine_folded = true;
+        }
     }
 }
 

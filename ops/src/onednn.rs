@@ -50,6 +50,12 @@ unsafe extern "C" {
         activation: *const c_char,
         algorithm: *const c_char,
     ) -> *mut CTensor;
+    fn zoo_onednn_linear_add(
+        x: *const CTensor,
+        other: *const CTensor,
+        packed: *const CTensor,
+        bias: *const CTensor,
+    ) -> *mut CTensor;
 }
 
 pub(crate) fn raw(t: &Tensor) -> *const CTensor {
@@ -204,5 +210,18 @@ pub(crate) fn linear(
             name.as_ptr(),
             text(algorithm),
         )
+    })
+}
+
+/// `x W^T + bias + other` with a packed weight; `other` is contiguous.
+pub(crate) fn linear_add(
+    x: &Tensor,
+    other: &Tensor,
+    packed: &Tensor,
+    bias: Option<&Tensor>,
+) -> Tensor {
+    // SAFETY: live tensors.
+    take("mkldnn::_linear_pointwise.binary", unsafe {
+        zoo_onednn_linear_add(raw(x), raw(other), raw(packed), raw_option(bias))
     })
 }

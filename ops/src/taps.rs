@@ -18,6 +18,11 @@ impl Tap {
         Tap(p.components().chain([name]).collect::<Vec<_>>().join("."))
     }
 
+    /// A place whose name does not follow the module's path, e.g. `block0.attn_out`.
+    pub fn named(name: impl Into<String>) -> Self {
+        Tap(name.into())
+    }
+
     /// Records `t` if somebody is recording on this thread; otherwise costs one look at a thread-local.
     pub fn see(&self, t: &Tensor) {
         see(&self.0, t);
