@@ -1,8 +1,15 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, mixer, shvit, vit};
+use crate::{Variant, activator, karat, mixer, ninformer, shvit, vit};
 
-static FAMILIES: &[&[Variant]] = &[shvit::VARIANTS, vit::VARIANTS, mixer::VARIANTS];
+static FAMILIES: &[&[Variant]] = &[
+    shvit::VARIANTS,
+    vit::VARIANTS,
+    mixer::VARIANTS,
+    ninformer::VARIANTS,
+    activator::VARIANTS,
+    karat::VARIANTS,
+];
 
 /// Every variant, family by family.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {
