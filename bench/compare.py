@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +26,7 @@ from schedule import Case, Schedule, run
 HERE = Path(__file__).resolve().parent
 SALT, GAIN = "zoo", 0.7
 BASE = "eager"
-TOLERANCE = {"f32": 1e-4, "bf16": 5e-2}
+TOLERANCE = {"f32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}
 
 
 def arguments() -> argparse.Namespace:
@@ -35,11 +36,12 @@ def arguments() -> argparse.Namespace:
                         help="also zoo:NAME for `zoo bench --engine NAME`, and eager+cl or compile+cl for channels last")
     parser.add_argument("--batch", default="1,8", help="batch sizes")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--block", type=float, default=0.25, help="seconds of one block")
     parser.add_argument("--attempts", type=int, default=3, help="tries at each block until one is to keep")
+    parser.add_argument("--limit", type=float, default=300, help="seconds after the warm-ups in which blocks are begun")
     parser.add_argument("--max-other-load", type=float, default=0.25, help="cores; a block beside more is discarded")
     parser.add_argument("--timm-model", help="timm's name, where it is not zoo's with _ for -")
     parser.add_argument("--weights", help="safetensors file in timm's names, for the peers (default: formula weights)")
@@ -147,7 +149,7 @@ def machine() -> dict[str, Any]:
     return {"system": f"{platform.system().lower()} {platform.machine()}", "cpu": cpu, "cores": cores}
 
 
-def report(field: Field, cases: list[Case], schedule: Schedule, finished: bool) -> dict[str, Any]:
+def report(field: Field, cases: list[Case], schedule: Schedule, ended: str) -> dict[str, Any]:
     """`zoo.bench/1`, with what only a comparison has under `comparison`."""
     base = field.workers[0].label
     bases = {case.batch: case for case in cases if case.worker.label == base}
@@ -161,7 +163,7 @@ def report(field: Field, cases: list[Case], schedule: Schedule, finished: bool) 
         "subjects": list(field.descriptions.values()),
         "schedule": vars(schedule),
         "other_load": unavailable if blind else {"kind": "measured"},
-        "interrupted": not finished,
+        "ended": ended,
         "cases": [case.report() for case in cases],
         "ratios": [
             {"subject": case.worker.label, "base": base, "batch": case.batch,
@@ -197,14 +199,14 @@ def table(result: dict[str, Any]) -> str:
         lines += [f"warning: {case['subject']}, batch {case['batch']}: {text}" for text in case["warnings"]]
     if result["other_load"]["kind"] == "unavailable":
         lines.append(f"warning: other processes' load is unknown ({result['other_load']['why']}); no block was discarded")
-    if result["interrupted"]:
-        lines.append("interrupted: these are the figures up to then")
+    if result["ended"] != "complete":
+        lines.append(f"ended early ({result['ended'].replace('_', ' ')}): these are the figures up to then")
     return "\n".join(lines)
 
 
 def compare(args: argparse.Namespace, field: Field) -> int:
     batches = [int(batch) for batch in args.batch.split(",")]
-    schedule = Schedule(args.rounds, args.block, args.max_other_load, args.attempts)
+    schedule = Schedule(args.rounds, args.block, args.max_other_load, args.attempts, args.limit)
     field.start(args.engines.split(","), args)
     field.agree(batches, TOLERANCE[args.dtype])
     for label, description in field.descriptions.items():
@@ -218,12 +220,12 @@ def compare(args: argparse.Namespace, field: Field) -> int:
     if not field.workers:
         return 1
     cases = [Case(worker, batch) for batch in batches for worker in field.workers]
-    finished = run(cases, schedule, lambda step: print(step, file=sys.stderr))
-    result = report(field, cases, schedule, finished)
+    ended = run(cases, schedule, lambda step: print(step, file=sys.stderr))
+    result = report(field, cases, schedule, ended)
     print(table(result))
     if args.json:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if not finished:
+    if ended == "stopped":
         return 130
     return 1 if field.left_out or any(case.failure for case in cases) else 0
 
@@ -231,6 +233,7 @@ def compare(args: argparse.Namespace, field: Field) -> int:
 def main() -> int:
     args = arguments()
     args.timm_model = args.timm_model or args.model.replace("-", "_")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     field = Field()
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ class Schedule:
     block_s: float = 0.25
     max_other_load: float = 0.25
     attempts: int = 3
+    max_s: float = 300.0
     warm_up: dict[str, float] = field(default_factory=lambda: {"min_s": 0.5, "max_s": 10.0, "settled": 0.05})
 
 
@@ -103,18 +105,23 @@ def warm_up(case: Case, schedule: Schedule) -> None:
     case.warm_up = {"calls": calls, "seconds": seconds, "settled": settled}
 
 
-def run(cases: list[Case], schedule: Schedule, progress: Callable[[str], None]) -> bool:
-    """Fills the cases' blocks. False when Ctrl-C ended it early: what was measured so far stands."""
+def run(cases: list[Case], schedule: Schedule, progress: Callable[[str], None]) -> str:
+    """Fills the cases' blocks. How it ended: `complete`, `stopped` by Ctrl-C, or by the `time_limit`.
+
+    What was measured until then stands.
+    """
     try:
         for case in cases:
             progress(f"warming up {case.worker.label}, batch {case.batch}")
             _attempt(case, lambda: warm_up(case, schedule))
+        end = time.monotonic() + schedule.max_s
         for number in range(schedule.rounds):
             progress(f"round {number + 1} of {schedule.rounds}")
-            _round(cases, number, schedule)
+            if not _round(cases, number, schedule, end):
+                return "time_limit"
     except KeyboardInterrupt:
-        return False
-    return True
+        return "stopped"
+    return "complete"
 
 
 def _attempt(case: Case, step: Callable[[], Any]) -> Any:
@@ -127,12 +134,22 @@ def _attempt(case: Case, step: Callable[[], Any]) -> Any:
     return None
 
 
-def _round(cases: list[Case], number: int, schedule: Schedule) -> None:
-    """One block of each case, starting one later each round; those to discard are tried again after the others."""
+def _round(cases: list[Case], number: int, schedule: Schedule, end: float) -> bool:
+    """One block of each case, starting one later each round; those to discard are tried again after the others.
+
+    False when the time was over before that.
+    """
     start = number % len(cases)
     due = cases[start:] + cases[:start]
     for _ in range(schedule.attempts):
-        due = [case for case in due if _attempt(case, lambda: _block(case, number, schedule)) is False]
+        again = []
+        for case in due:
+            if time.monotonic() >= end:
+                return False
+            if _attempt(case, lambda: _block(case, number, schedule)) is False:
+                again.append(case)
+        due = again
+    return True
 
 
 def _block(case: Case, number: int, schedule: Schedule) -> bool:

@@ -103,7 +103,7 @@ class Formula(unittest.TestCase):
 
 
 class Scheduling(unittest.TestCase):
-    def run_cases(self, cases: list[schedule.Case], loads: list[float | None], rounds: int) -> bool:
+    def run_cases(self, cases: list[schedule.Case], loads: list[float | None], rounds: int) -> str:
         ScriptedMeter.loads = loads
         with mock.patch.object(schedule, "LoadMeter", ScriptedMeter):
             return schedule.run(cases, schedule.Schedule(rounds=rounds, block_s=1.0), lambda _: None)
@@ -111,7 +111,7 @@ class Scheduling(unittest.TestCase):
     def test_loaded_blocks_are_discarded_and_tried_again_in_their_round(self) -> None:
         slow, fast = (schedule.Case(ScriptedWorker(n, [t]), 4) for n, t in (("slow", 4.0), ("fast", 2.0)))
         # Round 0: slow, fast loaded, fast again; round 1: fast, slow loaded three times.
-        self.assertTrue(self.run_cases([slow, fast], [0.0, 0.5, 0.0, 0.0, 1.0, 1.0, 1.0], rounds=2))
+        self.assertEqual(self.run_cases([slow, fast], [0.0, 0.5, 0.0, 0.0, 1.0, 1.0, 1.0], rounds=2), "complete")
         self.assertEqual([(b.round, b.kept) for b in slow.blocks], [(0, True), (1, False), (1, False), (1, False)])
         self.assertEqual([(b.round, b.kept) for b in fast.blocks], [(0, False), (0, True), (1, True)])
         ratio = fast.speed_up(slow)
@@ -146,9 +146,16 @@ class Scheduling(unittest.TestCase):
                 raise WorkerFailed("out of memory")
 
         good, bad = schedule.Case(ScriptedWorker("good", [0.02]), 1), schedule.Case(Failing("bad", [0.02]), 1)
-        self.assertTrue(self.run_cases([good, bad], [], rounds=2))
+        self.assertEqual(self.run_cases([good, bad], [], rounds=2), "complete")
         self.assertEqual((len(good.blocks), len(bad.blocks), bad.failure), (2, 0, "out of memory"))
         self.assertEqual(bad.report()["warnings"], ["it failed: out of memory"])
+
+    def test_no_block_is_begun_after_the_time_limit(self) -> None:
+        case = schedule.Case(ScriptedWorker("x", [0.02]), 1)
+        with mock.patch.object(schedule, "LoadMeter", ScriptedMeter), \
+                mock.patch("schedule.time.monotonic", side_effect=[0.0, 1.0, 2.0, 3.0, 11.0]):
+            ended = schedule.run([case], schedule.Schedule(rounds=9, attempts=1, max_s=10.0), lambda _: None)
+        self.assertEqual((ended, len(case.blocks)), ("time_limit", 3))
 
     def test_ctrl_c_keeps_what_there_is(self) -> None:
         case = schedule.Case(ScriptedWorker("x", [0.02]), 1)
@@ -162,7 +169,7 @@ class Scheduling(unittest.TestCase):
 
         ScriptedMeter.loads = []
         with mock.patch.object(schedule, "LoadMeter", ScriptedMeter):
-            self.assertFalse(schedule.run([case], schedule.Schedule(rounds=9), interrupt))
+            self.assertEqual(schedule.run([case], schedule.Schedule(rounds=9), interrupt), "stopped")
         self.assertEqual(len(case.blocks), 2)
 
 

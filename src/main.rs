@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         // Whoever read our output has gone (`zoo list | head`): nothing is wrong.
         Err(e) if commands::output::is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("zoo: error: {e:#}");
+            eprintln!("zoo: error: {}", commands::output::explain(&e));
             ExitCode::from(commands::Exit::Failed as u8)
         }
     }

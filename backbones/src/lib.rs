@@ -4,11 +4,15 @@
 
 pub mod activator;
 mod backbone;
+pub mod biformer;
+pub mod halonet;
 pub mod karat;
 pub mod mixer;
 pub mod ninformer;
 mod registry;
+pub mod resnet;
 pub mod shvit;
+pub mod sparsifiner;
 mod token_net;
 mod variant;
 pub mod vit;

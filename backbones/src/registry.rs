@@ -1,14 +1,20 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, activator, karat, mixer, ninformer, shvit, vit};
+use crate::{
+    Variant, activator, biformer, halonet, karat, mixer, ninformer, resnet, shvit, sparsifiner, vit,
+};
 
 static FAMILIES: &[&[Variant]] = &[
-    shvit::VARIANTS,
-    vit::VARIANTS,
+    activator::VARIANTS,
+    biformer::VARIANTS,
+    halonet::VARIANTS,
+    karat::VARIANTS,
     mixer::VARIANTS,
     ninformer::VARIANTS,
-    activator::VARIANTS,
-    karat::VARIANTS,
+    resnet::VARIANTS,
+    shvit::VARIANTS,
+    sparsifiner::VARIANTS,
+    vit::VARIANTS,
 ];
 
 /// Every variant, family by family.
@@ -53,13 +59,16 @@ fn glob_matches(glob: &[u8], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
+    use std::collections::HashMap;
 
     #[test]
     fn names_and_aliases_are_unique() {
-        let mut seen = HashSet::new();
-        for name in variants().flat_map(names) {
-            assert!(seen.insert(normalised(name)), "{name} names two variants");
+        let mut named = HashMap::new();
+        for variant in variants() {
+            for name in names(variant) {
+                let first = named.entry(normalised(name)).or_insert(variant.name);
+                assert_eq!(*first, variant.name, "{name} names two variants");
+            }
         }
     }
 

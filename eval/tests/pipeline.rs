@@ -109,8 +109,8 @@ fn unreadable_images_keep_the_batch_in_shape() {
             Model.predict(batch, n)
         }
     }
-    // The second of a batch that reuses a buffer, and a batch of nothing else.
-    let samples = samples(16, &[1, 8, 9, 10, 11, 13]);
+    // One in a fresh buffer, a batch of nothing else, and one where a used buffer holds an old image.
+    let samples = samples(16, &[1, 8, 9, 10, 11, 14]);
     let mut seen = Sees(Vec::new());
     let mut job = job(&samples, 4, None);
     job.workers = 1;

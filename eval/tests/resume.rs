@@ -125,6 +125,24 @@ fn a_journal_damaged_at_any_byte_never_gives_a_wrong_report() {
     assert!(refused > whole.len() / 2, "{refused} of {}", whole.len());
 }
 
+/// A torn line that is longer than what is written in its place leaves nothing behind.
+#[test]
+fn a_torn_last_line_is_cut_off() {
+    let samples = samples(12, &[]);
+    let (_guard, path) = journal_path();
+    let job = job(&samples, 4, Some(&path));
+    finish(&job);
+    let text = fs::read_to_string(&path).unwrap();
+    let kept = text.match_indices('\n').nth(2).unwrap().0 + 1;
+    let torn = text[kept..].replacen("class", &"long".repeat(1000), 1);
+    fs::write(&path, format!("{}{}", &text[..kept], torn.trim_end())).unwrap();
+    finish(&job);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.ends_with('\n') && !text.contains("longlong"));
+    let (again, calls) = run_until(&job, usize::MAX, false);
+    assert!(matches!(again, Ok(Outcome::Finished(_))) && calls == 0);
+}
+
 #[test]
 fn a_damaged_line_is_named_and_its_remedy_works() {
     let samples = samples(12, &[]);

@@ -17,7 +17,7 @@ pub fn dense_attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, fused: bo
     scores.softmax(-1, None::<Kind>).matmul(v)
 }
 
-fn streaming_applies(q: &Tensor) -> bool {
+pub(crate) fn streaming_applies(q: &Tensor) -> bool {
     match q.device() {
         Device::Cuda(_) => q.kind() != Kind::Double && !q.requires_grad(),
         _ => onednn::applies(q),
@@ -121,7 +121,7 @@ impl SelfAttention {
         norm.fold_into(&mut self.qkv);
     }
 
-    /// Absorbs a scale of the output ([width], float64).
+    /// Absorbs a scale of the output (`[width]`, float64).
     pub fn fold_output(&mut self, scale: &Tensor) {
         self.proj.fold_output(scale);
     }

@@ -1,7 +1,7 @@
 //! Batch normalisation at inference, and its folding into its neighbours.
 
 use crate::{Derived, Linear};
-use tch::{Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor, nn};
 
 /// BatchNorm over axis 1 with running statistics: y = (x - mean) / sqrt(var + eps) * weight + bias.
 ///
@@ -41,7 +41,7 @@ impl BatchNorm {
         )
     }
 
-    /// The norm as y = scale * x + shift, both [C] in float64.
+    /// The norm as y = scale * x + shift, both `[C]` in float64.
     pub fn scale_shift(&self) -> (Tensor, Tensor) {
         let double = |t: &Tensor| t.detach().to_kind(Kind::Double);
         let scale = double(&self.weight) / (double(&self.running_var) + self.eps).sqrt();
@@ -106,6 +106,14 @@ impl Weight {
         match self {
             Weight::Stored(t) => t.shallow_clone(),
             Weight::Folded(d) => d.like(x),
+        }
+    }
+
+    /// Where the value is.
+    pub(crate) fn device(&self) -> Device {
+        match self {
+            Weight::Stored(t) => t.device(),
+            Weight::Folded(d) => d.exact().device(),
         }
     }
 

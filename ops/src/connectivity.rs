@@ -7,7 +7,8 @@
 //! So it executes all N keys of a query where the paper claims only the kept ones. Tokens that are pruned are another
 //! matter: they are never computed, only the live ones are passed in.
 
-use crate::{Derived, Linear, onednn};
+use crate::attention::streaming_applies;
+use crate::{Derived, Linear};
 use tch::{Kind, Tensor, nn};
 
 /// Which entries of a row stay.
@@ -90,6 +91,7 @@ impl ConnectivityPredictor {
     /// Queries [B, H, L, D] of patch tokens against keys [B, H, 1 + L, D] of the class token and the same patch tokens.
     ///
     /// `live` [B, 1 + L] gives the keys' positions among the N tokens; without it they are all there, in order.
+    /// With it a query keeps no more than L keys, one of which may be the class token: the official budget.
     pub fn predict(&self, q: &Tensor, k: &Tensor, live: Option<&Tensor>) -> Connectivity {
         let cheap = self.low_rank_scores(q, k, live);
         let coefficients = self
@@ -104,8 +106,12 @@ impl ConnectivityPredictor {
                 coefficients.matmul(&columns.unsqueeze(1))
             }
         };
+        let connections = match live {
+            None => self.config.connections,
+            Some(_) => self.config.connections.at_most(q.size()[2]),
+        };
         Connectivity {
-            mask: self.config.connections.mask(&scores),
+            mask: connections.mask(&scores),
             coefficients,
             scores,
             may_be_empty: matches!(self.config.connections, Keep::Above(_)),
@@ -225,6 +231,13 @@ impl Keep {
         }
     }
 
+    fn at_most(self, limit: i64) -> Self {
+        match self {
+            Keep::Largest(count) => Keep::Largest(count.min(limit)),
+            above => above,
+        }
+    }
+
     fn keeps_all(self, x: &Tensor) -> bool {
         let row = x.size().last().copied().unwrap_or(0);
         matches!(self, Keep::Largest(count) if count >= row)
@@ -248,7 +261,7 @@ impl Connectivity {
 
     /// [`Connectivity::weights`] times `v`: [B, H, L, D]. `fused` allows libtorch's streaming kernel.
     pub fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, fused: bool) -> Tensor {
-        if fused && !self.may_be_empty && onednn::applies(q) {
+        if fused && !self.may_be_empty && streaming_applies(q) {
             let mask = Some(&self.mask);
             return Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale, false);
         }
@@ -355,10 +368,14 @@ mod tests {
     /// Pruned tokens as the official code has them: zero after the channel projection, never selected.
     #[test]
     fn live_tokens_alone_equal_zeroed_tokens_among_all() {
-        let (_vs, mut predictor) = predictor(CONFIG);
+        let (_vs, mut predictor) = predictor(ConnectivityConfig {
+            connections: Keep::Largest(9),
+            ..CONFIG
+        });
         let live = Tensor::from_slice2(&[[0i64, 2, 3, 7, 11, 12], [0, 9, 1, 4, 5, 8]]);
         let (q, k) = (tokens(5), tokens(6));
         let scale = (3f64).powf(-0.5);
+        let budget = Keep::Largest(5);
         for fused in [false, true] {
             if fused {
                 predictor.fuse();
@@ -377,7 +394,7 @@ mod tests {
                 let scores = coefficients.matmul(&sparse_basis(&predictor.proj_back_n, 0.2));
                 let scores = scores.index_select(2, &position);
                 assert!(error(&scores, &ours.scores.get(b)) < 1e-12);
-                assert!(Keep::Largest(5).mask(&scores).equal(&ours.mask.get(b)));
+                assert!(budget.mask(&scores).equal(&ours.mask.get(b)));
             }
         }
     }

@@ -86,7 +86,7 @@ impl ConvConfig {
     }
 }
 
-/// A 2-d convolution. Names: `weight` [out, in / groups, kh, kw], `bias` [out].
+/// A 2-d convolution. Names: `weight` [out, in / groups, kh, kw], `bias` `[out]`.
 #[derive(Debug)]
 pub struct Conv2d {
     weight: Weight,
@@ -144,7 +144,7 @@ impl Conv2d {
         x.conv2d(weight, bias, g.stride, g.padding, g.dilation, g.groups)
     }
 
-    /// Absorbs an affine map of each output channel, y -> scale * y + shift (both [out], float64).
+    /// Absorbs an affine map of each output channel, y -> scale * y + shift (both `[out]`, float64).
     pub fn fold_output(&mut self, scale: &Tensor, shift: &Tensor) {
         let weight = self.weight.double() * scale.reshape([-1, 1, 1, 1]);
         let bias = match &self.bias {
@@ -154,12 +154,13 @@ impl Conv2d {
         self.set(weight, bias);
     }
 
-    /// Absorbs an affine map of each input channel, x -> scale * x + shift (both [in], float64).
+    /// Absorbs an affine map of each input channel, x -> scale * x + shift (both `[in]`, float64).
     ///
-    /// Exact only where no zero padding is read: 1x1 kernels without groups.
+    /// Exact only where no zero padding is read: convolutions without padding and groups.
     pub fn fold_input(&mut self, scale: &Tensor, shift: &Tensor) {
         let weight = self.weight.double();
-        let moved = weight.flatten(1, -1).mv(shift);
+        let summed = weight.sum_dim_intlist([2i64, 3].as_slice(), false, None::<Kind>);
+        let moved = summed.mv(shift);
         let bias = match &self.bias {
             Some(b) => b.double() + moved,
             None => moved,

@@ -3,9 +3,9 @@
 use crate::Activation;
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Packs};
-use tch::{Tensor, nn};
+use tch::{Device, Tensor, nn};
 
-/// y = x W^T + b over the last axis. Names: `weight` [out, in], `bias` [out].
+/// y = x W^T + b over the last axis. Names: `weight` [out, in], `bias` `[out]`.
 #[derive(Debug)]
 pub struct Linear {
     weight: Weight,
@@ -26,6 +26,18 @@ impl Linear {
         }
     }
 
+    /// The same stored as a 1x1 convolution: `weight` [`out`, `inputs`, 1, 1]. Works on tokens, channels last.
+    pub fn pointwise(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
+        let shape = [out, inputs, 1, 1];
+        let weight = p.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM);
+        Linear {
+            weight: Weight::Stored(weight),
+            bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
+            fused: false,
+            packs: Packs::default(),
+        }
+    }
+
     /// [.., in] to [.., out].
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.forward_then(x, Activation::None)
@@ -33,7 +45,7 @@ impl Linear {
 
     /// `activation(forward(x))`, as one kernel where that exists.
     pub fn forward_then(&self, x: &Tensor, activation: Activation) -> Tensor {
-        let weight = self.weight.like(x);
+        let weight = matrix(self.weight.like(x));
         let bias = self.bias.as_ref().map(|b| b.like(x));
         if self.fused && onednn::applies(x) {
             let packed = self.packs.linear(&weight, x);
@@ -53,14 +65,14 @@ impl Linear {
         residual + x.linear(&weight, bias.as_ref())
     }
 
-    /// Weight [out, in] and bias [out] in float64, outside autograd.
+    /// Weight [out, in] and bias `[out]` in float64, outside autograd.
     pub fn exact(&self) -> (Tensor, Option<Tensor>) {
         (self.weight.double(), self.bias.as_ref().map(Weight::double))
     }
 
-    /// Absorbs an affine map of the input, x -> scale * x + shift (both [in], float64).
+    /// Absorbs an affine map of the input, x -> scale * x + shift (both `[in]`, float64).
     pub fn fold_input(&mut self, scale: &Tensor, shift: &Tensor) {
-        let weight = self.weight.double();
+        let weight = matrix(self.weight.double());
         let moved = weight.mv(shift);
         let bias = match &self.bias {
             Some(b) => b.double() + moved,
@@ -70,16 +82,30 @@ impl Linear {
         self.weight = self.weight.refolded(weight * scale);
     }
 
-    /// Absorbs a scale of the output rows ([out], float64): y -> scale * y.
+    /// Absorbs a scale of the output rows (`[out]`, float64): y -> scale * y.
     pub fn fold_output(&mut self, scale: &Tensor) {
         self.weight = self
             .weight
-            .refolded(self.weight.double() * scale.unsqueeze(1));
+            .refolded(matrix(self.weight.double()) * scale.unsqueeze(1));
         self.bias = self.bias.take().map(|b| b.refolded(b.double() * scale));
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.weight.device()
     }
 
     /// Declares the weights final: packed kernels may be used from now on.
     pub fn fuse(&mut self) {
         self.fused = true;
+    }
+}
+
+/// A weight [out, in] or [out, in, 1, 1] as [out, in].
+fn matrix(weight: Tensor) -> Tensor {
+    if weight.dim() == 2 {
+        weight
+    } else {
+        weight.flatten(1, -1)
     }
 }

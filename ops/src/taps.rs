@@ -23,6 +23,11 @@ impl Tap {
         Tap(name.into())
     }
 
+    /// The output of the module at `p` itself, e.g. `layer1.0`.
+    pub fn at(p: &nn::Path) -> Self {
+        Tap(p.components().collect::<Vec<_>>().join("."))
+    }
+
     /// Records `t` if somebody is recording on this thread; otherwise costs one look at a thread-local.
     pub fn see(&self, t: &Tensor) {
         see(&self.0, t);

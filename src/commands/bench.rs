@@ -1,17 +1,17 @@
 //! `zoo bench`: how fast models run here.
 
-use super::output::{print, print_json, table};
+use super::output::{print, print_json};
 use super::{Exit, model, stop_on_interrupt};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::Tensor;
 use zoo::backbones::Variant;
 use zoo::eval::bench::worker::{self, Worker};
 use zoo::eval::bench::{
-    Context as BenchContext, Description, Input, Instruments, Machine, Progress, Report, Schedule,
-    Subject, SystemClock, Watch,
+    Context as BenchContext, Description, Ended, Input, Instruments, Machine, Progress, Report,
+    Schedule, Subject, SystemClock, Watch,
 };
 use zoo::eval::data::{DataSet, OpenOptions};
 use zoo::eval::pipeline::Images;
@@ -156,7 +156,7 @@ fn formula_input(batch: usize, [channels, height, width]: [usize; 3], salt: &str
 }
 
 /// As many readable images as the largest batch needs, [N, 3, H, W].
-fn load_images(dir: &PathBuf, variant: &Variant, batches: &[usize]) -> Result<Tensor> {
+fn load_images(dir: &Path, variant: &Variant, batches: &[usize]) -> Result<Tensor> {
     let options = OpenOptions {
         need_labels: false,
         ..OpenOptions::default()
@@ -206,12 +206,11 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
     if arguments.json {
         print_json(&report)?;
     } else {
-        print_report(&report)?;
+        print(&report)?;
     }
-    Ok(if report.interrupted {
-        Exit::Interrupted
-    } else {
-        Exit::Done
+    Ok(match report.ended {
+        Ended::Stopped => Exit::Interrupted,
+        Ended::Complete | Ended::TimeLimit => Exit::Done,
     })
 }
 
@@ -262,76 +261,4 @@ fn measure(arguments: &Arguments, timed: &mut [Timed]) -> Result<Report> {
         )
         .context("benchmark")?;
     Ok(Report::new(context, schedule, measured))
-}
-
-fn print_report(report: &Report) -> Result<()> {
-    for d in &report.context.subjects {
-        print(format!(
-            "{}: {} {} on {}, {}, {} thread(s), {}",
-            d.model,
-            d.engine,
-            d.version,
-            d.device,
-            d.dtype,
-            d.threads,
-            if d.options.is_empty() {
-                "plain".to_owned()
-            } else {
-                d.options.join(", ")
-            }
-        ))?;
-    }
-    print(match &report.context.input {
-        Input::Images { path, count } => format!("input: {count} real images of {path}"),
-        Input::Formula { .. } | Input::Random { .. } => "input: random numbers".to_owned(),
-    })?;
-    let mut lines = table(&[
-        "model",
-        "batch",
-        "p50 ms",
-        "p90 ms",
-        "p99 ms",
-        "images/s",
-        "blocks",
-        "discarded",
-    ]);
-    for case in &report.cases {
-        let stats = case.stats.as_ref();
-        let ms = |pick: fn(&zoo::eval::bench::Stats) -> f64| {
-            stats.map_or("-".to_owned(), |s| format!("{:.2}", pick(s) * 1e3))
-        };
-        lines.add_row([
-            case.subject.clone(),
-            case.batch.to_string(),
-            ms(|s| s.p50_s),
-            ms(|s| s.p90_s),
-            ms(|s| s.p99_s),
-            stats.map_or("-".to_owned(), |s| format!("{:.1}", s.images_per_s)),
-            case.kept.to_string(),
-            case.discarded.to_string(),
-        ]);
-    }
-    print(lines)?;
-    for ratio in &report.ratios {
-        if let Some(speed_up) = &ratio.speed_up {
-            print(format!(
-                "{} at batch {}: {:.2}x the speed of {} (95 %: {:.2} to {:.2})",
-                ratio.subject,
-                ratio.batch,
-                speed_up.median,
-                ratio.base,
-                speed_up.low,
-                speed_up.high
-            ))?;
-        }
-    }
-    for case in &report.cases {
-        for warning in &case.warnings {
-            print(format!(
-                "warning: {} at batch {}: {warning}",
-                case.subject, case.batch
-            ))?;
-        }
-    }
-    Ok(())
 }

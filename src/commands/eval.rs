@@ -237,8 +237,8 @@ fn header(
         threads,
         shard: arguments.shard,
         machine: machine(),
-        // The drawn set is not what anybody reported on.
-        reported: (matches!(arguments.imagenet, Some(Some(_))))
+        // Nobody reported on untrained weights, or on the drawn set.
+        reported: (source.trained() && matches!(arguments.imagenet, Some(Some(_))))
             .then(|| variant.reported.iter().find(|r| r.data == IMAGENET_1K))
             .flatten()
             .map(|r| Reported {

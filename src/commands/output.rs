@@ -21,6 +21,19 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(serde_json::to_string_pretty(value)?)
 }
 
+/// An error with its causes, those that it already quotes left out.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Whether an error is that nobody reads stdout any more.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -50,7 +63,16 @@ pub fn human(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::human;
+    use super::{explain, human};
+
+    #[test]
+    fn a_quoted_cause_is_not_said_twice() {
+        let cause = anyhow::anyhow!("not a number").context("field x: not a number");
+        assert_eq!(
+            explain(&cause.context("reading a")),
+            "reading a: field x: not a number"
+        );
+    }
 
     #[test]
     fn numbers_keep_three_figures() {

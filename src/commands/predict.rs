@@ -1,6 +1,6 @@
 //! `zoo predict`: what a model sees in images.
 
-use super::output::{print, print_json};
+use super::output::{explain, print, print_json};
 use super::{Exit, model};
 use anyhow::Result;
 use clap::Args;
@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
             },
             Err(e) => Prediction {
                 image,
-                error: Some(format!("{e:#}")),
+                error: Some(explain(&e)),
                 top: Vec::new(),
             },
         });

@@ -55,13 +55,25 @@ impl Case {
     }
 }
 
+/// How a run came to its end; whatever it measured until then stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// All rounds were run.
+    Complete,
+    /// It was stopped from outside.
+    Stopped,
+    /// It reached [`Schedule::max_s`](super::Schedule::max_s).
+    TimeLimit,
+}
+
 /// What a run measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     /// One case for each subject and batch size.
     pub cases: Vec<Case>,
-    /// Whether it was stopped before its end.
-    pub interrupted: bool,
+    /// Whether all rounds were run.
+    pub ended: Ended,
     /// Why no block could be judged by other processes' load; all blocks are kept then.
     pub load_unavailable: Option<LoadUnavailable>,
 }

@@ -19,7 +19,7 @@ mod stats;
 mod subject;
 pub mod worker;
 
-pub use case::{Block, Case, Measured, WarmUp};
+pub use case::{Block, Case, Ended, Measured, WarmUp};
 pub use clock::{Clock, SystemClock};
 pub use load::{CpuMeter, CpuReading, LoadUnavailable, ProcMeter, other_load, own_cpu_s};
 pub use ratio::{Ratio, paired_speed_up};

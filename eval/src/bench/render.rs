@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CaseReport, Input, OtherLoad, Ratio, Report};
+use super::{CaseReport, Ended, Input, OtherLoad, Ratio, Report};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,10 +23,15 @@ impl fmt::Display for Report {
                 "warning: other processes' load is unknown ({why}); no block was discarded"
             )?;
         }
-        if self.interrupted {
-            writeln!(f, "interrupted: these are the figures up to then")?;
+        match self.ended {
+            Ended::Complete => Ok(()),
+            Ended::Stopped => writeln!(f, "stopped: these are the figures up to then"),
+            Ended::TimeLimit => writeln!(
+                f,
+                "the time limit of {} s ended the run: these are the figures up to then",
+                self.schedule.max_s
+            ),
         }
-        Ok(())
     }
 }
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Block, Case, Description, Measured, Ratio, Schedule, Stats, WarmUp, median, paired_speed_up,
+    Block, Case, Description, Ended, Measured, Ratio, Schedule, Stats, WarmUp, median,
+    paired_speed_up,
 };
 
 /// Name and version of the report's format.
@@ -198,8 +199,8 @@ pub struct Report {
     pub schedule: Schedule,
     /// Whether other processes' load could be told.
     pub other_load: OtherLoad,
-    /// Whether the run was stopped before its end.
-    pub interrupted: bool,
+    /// Whether all rounds were run; the figures are those up to the end it had.
+    pub ended: Ended,
     /// One for each subject and batch size.
     pub cases: Vec<CaseReport>,
     /// Speed-ups over the first subject; empty for one subject.
@@ -218,7 +219,7 @@ impl Report {
             context,
             schedule,
             other_load,
-            interrupted: measured.interrupted,
+            ended: measured.ended,
             ratios: ratios(&measured.cases),
             cases: measured.cases.into_iter().map(CaseReport::of).collect(),
         }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Block, Case, Clock, CpuMeter, LoadUnavailable, Measured, ProcMeter, Subject, SystemClock,
-    WarmUp, median, other_load,
+    Block, Case, Clock, CpuMeter, Ended, LoadUnavailable, Measured, ProcMeter, Subject,
+    SystemClock, WarmUp, median, other_load,
 };
 use crate::PredictError;
 
@@ -64,6 +64,8 @@ pub struct Schedule {
     pub max_other_load: f64,
     /// Times a block is tried in one round until it is one to keep.
     pub attempts: usize,
+    /// No block is begun later than this after the warm-ups, seconds: a busy machine can make a run endless.
+    pub max_s: f64,
     /// Warm-up of each subject at each batch size.
     pub warm_up: WarmUpLimits,
 }
@@ -75,6 +77,7 @@ impl Default for Schedule {
             block_s: 0.25,
             max_other_load: 0.25,
             attempts: 3,
+            max_s: 300.0,
             warm_up: WarmUpLimits {
                 min_s: 0.5,
                 max_s: 10.0,
@@ -157,19 +160,25 @@ impl Schedule {
         self.check(subjects, batches)?;
         let cases = cases(subjects_names(subjects), batches);
         let mut run = Run {
+            end_s: f64::INFINITY,
             schedule: self,
             subjects,
             cases,
             instruments,
             watch,
+            ended: Ended::Complete,
             load_unavailable: None,
         };
         run.warm_up()?;
+        run.end_s = run.instruments.clock.now_s() + self.max_s;
         for round in 0..self.rounds {
+            if run.over() != Ended::Complete {
+                break;
+            }
             run.round(round)?;
         }
         Ok(Measured {
-            interrupted: run.watch.stopped(),
+            ended: run.ended,
             load_unavailable: run.load_unavailable,
             cases: run.cases.into_iter().map(|(_, case)| case).collect(),
         })
@@ -186,6 +195,13 @@ impl Schedule {
                 "the list of batch sizes",
                 format!("{batches:?}"),
                 "one or more sizes of 1 or more",
+            );
+        }
+        if !positive(self.max_s) {
+            return wrong(
+                "the time limit",
+                self.max_s.to_string(),
+                "more than 0 seconds",
             );
         }
         if self.rounds == 0 || self.attempts == 0 {
@@ -245,15 +261,27 @@ fn cases(names: Vec<String>, batches: &[usize]) -> Vec<(usize, Case)> {
 
 /// A run under way.
 struct Run<'r, 's, 'w> {
+    end_s: f64,
     schedule: &'r Schedule,
     subjects: &'r mut [&'s mut dyn Subject],
     cases: Vec<(usize, Case)>,
     instruments: &'r mut Instruments,
     watch: &'r mut Watch<'w>,
+    ended: Ended,
     load_unavailable: Option<LoadUnavailable>,
 }
 
 impl Run<'_, '_, '_> {
+    /// Notes and says whether the run must end now: `Complete` while it need not.
+    fn over(&mut self) -> Ended {
+        if self.watch.stopped() {
+            self.ended = Ended::Stopped;
+        } else if self.instruments.clock.now_s() >= self.end_s {
+            self.ended = Ended::TimeLimit;
+        }
+        self.ended
+    }
+
     fn warm_up(&mut self) -> Result<(), BenchError> {
         for (index, case) in &mut self.cases {
             if self.watch.stopped() {
@@ -283,7 +311,7 @@ impl Run<'_, '_, '_> {
         for _ in 0..self.schedule.attempts {
             let mut again = Vec::new();
             for case in due {
-                if self.watch.stopped() {
+                if self.over() != Ended::Complete {
                     return Ok(());
                 }
                 if !self.block(case, round)? {

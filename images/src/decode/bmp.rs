@@ -11,6 +11,13 @@ use crate::Rgb;
 const FORMAT: Format = Format::Bmp;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, DecodeError> {
+    if bytes.get(28..30) == Some(&[16, 0]) {
+        return Err(DecodeError::Unreadable {
+            format: FORMAT,
+            reason: "it has 16 bits a pixel, which would not give Pillow's values; save it with 24"
+                .to_owned(),
+        });
+    }
     let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(error)?;
     let (width, height) = decoder.dimensions();
     let (width, height) = checked_size(FORMAT, width, height)?;

@@ -128,16 +128,23 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
-    match Format::of(bytes) {
-        Some(Format::Jpeg) => jpeg::decode(bytes),
-        Some(Format::Png) => png::decode(bytes),
-        Some(Format::Gif) => gif::decode(bytes),
-        Some(Format::WebP) => webp::decode(bytes),
-        Some(Format::Bmp) => bmp::decode(bytes),
-        None => Err(DecodeError::UnknownFormat {
-            start: bytes[..bytes.len().min(8)].to_vec(),
-        }),
-    }
+    let format = Format::of(bytes).ok_or_else(|| DecodeError::UnknownFormat {
+        start: bytes[..bytes.len().min(8)].to_vec(),
+    })?;
+    let reader = match format {
+        Format::Jpeg => jpeg::decode,
+        Format::Png => png::decode,
+        Format::Gif => gif::decode,
+        Format::WebP => webp::decode,
+        Format::Bmp => bmp::decode,
+    };
+    // A defect in a decoder's crate costs one file, not the run.
+    std::panic::catch_unwind(|| reader(bytes)).unwrap_or_else(|_| {
+        Err(DecodeError::Unreadable {
+            format,
+            reason: "the decoder failed on it; please report the file".to_owned(),
+        })
+    })
 }
 
 /// Width and height as sizes, when there are pixels and not too many of them.
@@ -165,6 +172,19 @@ fn checked_size(
 }
 
 /// Gray values to equal red, green and blue.
-fn from_gray(gray: impl IntoIterator<Item = u8>) -> Vec<u8> {
-    gray.into_iter().flat_map(|value| [value; 3]).collect()
+fn from_gray(gray: impl ExactSizeIterator<Item = u8>) -> Vec<u8> {
+    let mut pixels = vec![0; gray.len() * 3];
+    for (pixel, value) in pixels.chunks_exact_mut(3).zip(gray) {
+        pixel.fill(value);
+    }
+    pixels
+}
+
+/// The first three of every four samples.
+fn without_alpha(samples: &[u8]) -> Vec<u8> {
+    let mut pixels = vec![0; samples.len() / 4 * 3];
+    for (pixel, sample) in pixels.chunks_exact_mut(3).zip(samples.chunks_exact(4)) {
+        pixel.copy_from_slice(&sample[..3]);
+    }
+    pixels
 }

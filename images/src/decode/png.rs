@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
 
-use super::{DecodeError, Format, MAX_PIXELS, checked_size, from_gray};
+use super::{DecodeError, Format, MAX_PIXELS, checked_size, from_gray, without_alpha};
 use crate::Rgb;
 
 const FORMAT: Format = Format::Png;
@@ -27,7 +27,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, DecodeError> {
         .ok_or_else(|| too_large(width, height))?;
     let mut samples = vec![0; size];
     let frame = reader.next_frame(&mut samples).map_err(error)?;
-    reader.finish().map_err(error)?;
     samples.truncate(frame.buffer_size());
     if frame.bit_depth == BitDepth::Sixteen {
         let pairs = samples.chunks_exact(2);
@@ -40,7 +39,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, DecodeError> {
         };
     }
     let pixels = match frame.color_type {
-        ColorType::Grayscale => from_gray(samples),
+        ColorType::Grayscale => from_gray(samples.into_iter()),
         ColorType::GrayscaleAlpha => from_gray(samples.into_iter().step_by(2)),
         ColorType::Rgb => samples,
         ColorType::Rgba => without_alpha(&samples),
@@ -53,12 +52,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, DecodeError> {
         height,
         pixels,
     })
-}
-
-/// The first three of every four bytes.
-pub(super) fn without_alpha(samples: &[u8]) -> Vec<u8> {
-    let quads = samples.chunks_exact(4);
-    quads.flat_map(|quad| [quad[0], quad[1], quad[2]]).collect()
 }
 
 fn too_large(width: usize, height: usize) -> DecodeError {

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image_webp::{DecodingError, WebPDecoder};
 
-use super::{DecodeError, Format, MAX_PIXELS, checked_size, png::without_alpha};
+use super::{DecodeError, Format, MAX_PIXELS, checked_size, without_alpha};
 use crate::Rgb;
 
 const FORMAT: Format = Format::WebP;

@@ -92,7 +92,7 @@ impl Taps {
             scale,
             widening: scale.max(1.0),
         };
-        let capacity = (filter.support().ceil() as usize * 2 + 1).next_multiple_of(4);
+        let capacity = filter.support().ceil() as usize * 2 + 1;
         let mut taps = Self {
             starts: Vec::with_capacity(wanted.len()),
             counts: Vec::with_capacity(wanted.len()),
@@ -124,6 +124,11 @@ impl Taps {
     /// Number of output pixels.
     pub(super) fn len(&self) -> usize {
         self.starts.len()
+    }
+
+    /// The most source pixels that one output pixel has.
+    pub(super) fn longest(&self) -> usize {
+        self.counts.iter().copied().max().unwrap_or(0)
     }
 
     /// First source pixel of output pixel `index`, and the weights from there on.

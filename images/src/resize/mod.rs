@@ -22,6 +22,9 @@ use crate::Rgb;
 /// Columns of an intermediate row are padded to a multiple of this many bytes, so that no pass needs a tail loop.
 const ROW_ALIGN: usize = 32;
 
+/// Rows between the passes are padded to a multiple of this many, for the same reason.
+const ROW_BLOCK: usize = 8;
+
 /// The whole image resized to `width` x `height`, as `Image.resize((width, height), interpolation)` of Pillow gives it.
 ///
 /// A side of 0, wanted or given, gives an image without pixels.
@@ -90,7 +93,7 @@ fn resample_with(
     let needed = down.sources();
     let bytes = target.columns.len() * 3;
     let stride = (bytes + 1).next_multiple_of(ROW_ALIGN);
-    let mut narrow = vec![0u8; stride * needed.len()];
+    let mut narrow = vec![0u8; stride * needed.len().next_multiple_of(ROW_BLOCK)];
     let source = &image.pixels[needed.start * image.width * 3..needed.end * image.width * 3];
     kernel.horizontal(source, image.width * 3, &across, &mut narrow, stride);
     let mut row = vec![0u8; stride];
@@ -117,7 +120,8 @@ impl Kernel {
         Self::Portable
     }
 
-    /// Every row of `source` (rows of `source_stride` bytes) into a row of `narrow` (rows of `stride` bytes).
+    /// Every row of `source` (rows of `source_stride` bytes) into a row of `narrow` (rows of `stride` bytes, as many
+    /// or more).
     fn horizontal(
         self,
         source: &[u8],

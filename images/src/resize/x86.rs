@@ -10,89 +10,70 @@ use super::ROW_ALIGN;
 use super::coefficients::{Taps, WEIGHT_BITS};
 
 const LOW_BITS: i32 = 12;
-/// Taps that one `madd` of the horizontal pass takes.
-const GROUP: usize = 4;
-/// Source rows that share the loads of weights in the horizontal pass.
-const ROWS: usize = 4;
-/// A group is loaded as 16 bytes, of which 12 are its pixels.
+/// Source rows that the horizontal pass takes at once: two to a vector, one in each half.
+const ROWS: usize = super::ROW_BLOCK;
+const PAIRS: usize = ROWS / 2;
+/// Two taps are loaded as 16 bytes, of which 6 are their pixels.
 const LOAD: usize = 16;
 const _: () = assert!(ROW_ALIGN == size_of::<__m256i>());
 
-/// (high, low) of a weight.
-fn split(weight: i32) -> (i16, i16) {
-    (
-        (weight >> LOW_BITS) as i16,
-        (weight & ((1 << LOW_BITS) - 1)) as i16,
-    )
+/// The 16-bit halves of the weights of two adjacent taps, each pair packed in 32 bits.
+#[derive(Clone, Copy)]
+struct Pair {
+    high: i32,
+    low: i32,
 }
 
-/// Two 16-bit weights, `first` in the lower half.
-fn pair(first: i16, second: i16) -> i32 {
-    i32::from(first as u16) | (i32::from(second) << 16)
-}
-
-/// The high and low weights of four taps, each pair of them repeated for the channels it meets.
-struct Group {
-    high: __m256i,
-    low: __m256i,
-}
-
-/// The groups of one output pixel.
-struct Span {
-    /// First byte of its first tap in a row.
-    offset: usize,
-    groups: std::ops::Range<usize>,
+impl Pair {
+    /// Of one or two weights; a missing one is 0.
+    fn new(weights: &[i32]) -> Self {
+        let first = weights[0];
+        let second = weights.get(1).copied().unwrap_or(0);
+        let mask = (1 << LOW_BITS) - 1;
+        let pack = |a: i32, b: i32| (a & 0xffff) | (b << 16);
+        Self {
+            high: pack(first >> LOW_BITS, second >> LOW_BITS),
+            low: pack(first & mask, second & mask),
+        }
+    }
 }
 
 /// The taps of a horizontal pass laid out for `madd`.
 struct Layout {
-    spans: Vec<Span>,
-    groups: Vec<Group>,
+    /// First byte of the first tap of each output pixel in a row.
+    offsets: Vec<usize>,
+    /// As many for each output pixel: a loop whose length varies is mispredicted at most of its ends.
+    pairs: Vec<Pair>,
+    pairs_each: usize,
     /// Bytes from the start of a row that the loads may touch.
     reach: usize,
 }
 
 impl Layout {
-    #[target_feature(enable = "avx2")]
     fn new(taps: &Taps) -> Self {
+        let pairs_each = taps.longest().div_ceil(2);
         let mut layout = Self {
-            spans: Vec::with_capacity(taps.len()),
-            groups: Vec::new(),
+            offsets: Vec::with_capacity(taps.len()),
+            pairs: Vec::with_capacity(taps.len() * pairs_each),
+            pairs_each,
             reach: 0,
         };
         for index in 0..taps.len() {
             let (start, weights) = taps.at(index);
-            let first = layout.groups.len();
-            layout
-                .groups
-                .extend(weights.chunks(GROUP).map(|four| group(four)));
-            let groups = first..layout.groups.len();
+            let end = layout.pairs.len() + pairs_each;
+            layout.pairs.extend(weights.chunks(2).map(Pair::new));
+            layout.pairs.resize(end, Pair { high: 0, low: 0 });
             let offset = start * 3;
-            let last = offset + (groups.len() - 1) * GROUP * 3;
-            layout.reach = layout.reach.max(last + LOAD);
-            layout.spans.push(Span { offset, groups });
+            layout.reach = layout.reach.max(offset + pairs_each * 2 * 3 + LOAD);
+            layout.offsets.push(offset);
         }
         layout
     }
 }
 
-#[target_feature(enable = "avx2")]
-fn group(weights: &[i32]) -> Group {
-    let mut four = [(0, 0); GROUP];
-    for (slot, &weight) in four.iter_mut().zip(weights) {
-        *slot = split(weight);
-    }
-    let [a, b, c, d] = four;
-    let lanes = |first, second| _mm256_set_m128i(_mm_set1_epi32(second), _mm_set1_epi32(first));
-    Group {
-        high: lanes(pair(a.0, b.0), pair(c.0, d.0)),
-        low: lanes(pair(a.1, b.1), pair(c.1, d.1)),
-    }
-}
-
 /// See [`super::portable::horizontal`].
 ///
-/// `narrow` rows have at least one byte to spare after the last pixel.
+/// `narrow` has whole blocks of `ROWS` rows, and rows have at least one byte to spare after the last pixel.
 #[target_feature(enable = "avx2")]
 pub(super) fn horizontal(
     source: &[u8],
@@ -104,13 +85,12 @@ pub(super) fn horizontal(
     let layout = Layout::new(taps);
     let rows = source.len() / source_stride;
     let mut padded: [Vec<u8>; ROWS] = Default::default();
-    for (block, out) in narrow.chunks_mut(stride * ROWS).enumerate() {
+    for (block, out) in narrow.chunks_exact_mut(stride * ROWS).enumerate() {
         let first = block * ROWS;
-        let used = out.len() / stride;
         let last = first + ROWS - 1;
         if last < rows && last * source_stride + layout.reach <= source.len() {
             let inputs = std::array::from_fn(|k| &source[(first + k) * source_stride..]);
-            block_of_rows(inputs, &layout, out, stride, used);
+            block_of_rows(inputs, &layout, out, stride);
         } else {
             for (k, copy) in padded.iter_mut().enumerate() {
                 let row = (first + k).min(rows - 1) * source_stride;
@@ -119,72 +99,78 @@ pub(super) fn horizontal(
                 copy.resize(layout.reach.max(source_stride), 0);
             }
             let inputs = std::array::from_fn(|k| padded[k].as_slice());
-            block_of_rows(inputs, &layout, out, stride, used);
+            block_of_rows(inputs, &layout, out, stride);
         }
     }
 }
 
-/// `used` of the `ROWS` input rows, each at least `layout.reach` bytes, into rows of `out`.
+/// The `ROWS` input rows, each at least `layout.reach` bytes, into rows of `out`.
 #[target_feature(enable = "avx2")]
-fn block_of_rows(
-    inputs: [&[u8]; ROWS],
-    layout: &Layout,
-    out: &mut [u8],
-    stride: usize,
-    used: usize,
-) {
+fn block_of_rows(inputs: [&[u8]; ROWS], layout: &Layout, out: &mut [u8], stride: usize) {
     assert!(inputs.iter().all(|row| row.len() >= layout.reach));
-    assert!(used <= ROWS && used * stride <= out.len() && layout.spans.len() * 3 < stride);
-    // Pixels 0 and 1 of a load in the lower half, 2 and 3 in the upper, their channels as adjacent 16-bit pairs.
-    let spread = _mm256_setr_epi8(
-        0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1, 6, -1, 9, -1, 7, -1, 10, -1, 8,
-        -1, 11, -1, -1, -1, -1, -1,
-    );
-    let half = _mm_set1_epi32(1 << (WEIGHT_BITS - 1));
-    for (index, span) in layout.spans.iter().enumerate() {
-        let mut high = [_mm256_setzero_si256(); ROWS];
-        let mut low = [_mm256_setzero_si256(); ROWS];
-        for (step, group) in layout.groups[span.groups.clone()].iter().enumerate() {
-            let offset = span.offset + step * GROUP * 3;
-            for k in 0..ROWS {
-                // SAFETY: offset + 16 <= reach <= the row's length, asserted above.
-                let pixels = unsafe { _mm_loadu_si128(inputs[k].as_ptr().add(offset).cast()) };
-                let pixels = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(pixels), spread);
-                high[k] = _mm256_add_epi32(high[k], _mm256_madd_epi16(pixels, group.high));
-                low[k] = _mm256_add_epi32(low[k], _mm256_madd_epi16(pixels, group.low));
-            }
-        }
-        let mut sums = [half; ROWS];
-        for k in 0..ROWS {
-            let both = _mm256_add_epi32(_mm256_slli_epi32::<LOW_BITS>(high[k]), low[k]);
-            let folded = _mm_add_epi32(
-                _mm256_castsi256_si128(both),
-                _mm256_extracti128_si256::<1>(both),
-            );
-            sums[k] = _mm_srai_epi32::<{ WEIGHT_BITS as i32 }>(_mm_add_epi32(folded, half));
-        }
-        let pixels = _mm_packus_epi16(
-            _mm_packs_epi32(sums[0], sums[1]),
-            _mm_packs_epi32(sums[2], sums[3]),
-        );
-        let words: [u32; ROWS] = [
-            _mm_extract_epi32::<0>(pixels) as u32,
-            _mm_extract_epi32::<1>(pixels) as u32,
-            _mm_extract_epi32::<2>(pixels) as u32,
-            _mm_extract_epi32::<3>(pixels) as u32,
-        ];
-        for (k, word) in words.iter().enumerate().take(used) {
+    assert!(ROWS * stride <= out.len() && layout.offsets.len() * 3 < stride);
+    let starts = inputs.map(<[u8]>::as_ptr);
+    let pairs = layout.pairs.chunks_exact(layout.pairs_each);
+    for (index, (&offset, pairs)) in layout.offsets.iter().zip(pairs).enumerate() {
+        // SAFETY: the rows have `reach` bytes, which is past the last load for every output pixel.
+        let words = unsafe { pixel_of_rows(&starts, offset, pairs) };
+        for (k, word) in words.into_iter().enumerate() {
             // The fourth byte lands on the next pixel's first, which is written after it, or on the spare byte.
             let at = k * stride + index * 3;
-            // SAFETY: index * 3 + 4 <= 3 * spans + 1 <= stride, and used * stride <= out.len(), asserted above.
-            unsafe {
-                out.as_mut_ptr()
-                    .add(at)
-                    .cast::<u32>()
-                    .write_unaligned(*word)
-            };
+            // SAFETY: index * 3 + 4 <= 3 * pixels + 1 <= stride, and ROWS * stride <= out.len(), asserted above.
+            unsafe { out.as_mut_ptr().add(at).cast::<u32>().write_unaligned(word) };
         }
     }
+}
+
+/// One output pixel of each row: red, green, blue and a byte of no meaning, red lowest.
+///
+/// # Safety
+/// Every row has `offset + 6 * (pairs.len() - 1) + LOAD` bytes.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn pixel_of_rows(rows: &[*const u8; ROWS], offset: usize, pairs: &[Pair]) -> [u32; ROWS] {
+    // The channels of two pixels as adjacent 16-bit pairs, in each half.
+    let spread = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
+    ));
+    let mut high = [_mm256_setzero_si256(); PAIRS];
+    let mut low = [_mm256_set1_epi32(1 << (WEIGHT_BITS - 1)); PAIRS];
+    let mut at = offset;
+    for pair in pairs {
+        let high_weights = _mm256_set1_epi32(pair.high);
+        let low_weights = _mm256_set1_epi32(pair.low);
+        for k in 0..PAIRS {
+            // SAFETY: at + LOAD is within the rows, as the caller has made sure.
+            let pixels = unsafe {
+                let first = _mm_loadu_si128(rows[k].add(at).cast());
+                let second = _mm_loadu_si128(rows[k + PAIRS].add(at).cast());
+                _mm256_shuffle_epi8(_mm256_set_m128i(second, first), spread)
+            };
+            high[k] = _mm256_add_epi32(high[k], _mm256_madd_epi16(pixels, high_weights));
+            low[k] = _mm256_add_epi32(low[k], _mm256_madd_epi16(pixels, low_weights));
+        }
+        at += 6;
+    }
+    let mut words = [0; ROWS];
+    // SAFETY: `words` is 32 bytes.
+    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), to_pixels(high, low)) };
+    words
+}
+
+/// The pixels of four vectors of sums, in the order in which `pack` interleaves them.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn to_pixels(high: [__m256i; 4], low: [__m256i; 4]) -> __m256i {
+    let mut sums = low;
+    for k in 0..4 {
+        let sum = _mm256_add_epi32(_mm256_slli_epi32::<LOW_BITS>(high[k]), low[k]);
+        sums[k] = _mm256_srai_epi32::<{ WEIGHT_BITS as i32 }>(sum);
+    }
+    _mm256_packus_epi16(
+        _mm256_packs_epi32(sums[0], sums[1]),
+        _mm256_packs_epi32(sums[2], sums[3]),
+    )
 }
 
 /// See [`super::portable::vertical`].
@@ -195,54 +181,47 @@ pub(super) fn vertical(narrow: &[u8], stride: usize, taps: &Taps, index: usize, 
     let rows = &narrow[first..first + weights.len() * stride];
     assert!(out.len() == stride && stride.is_multiple_of(ROW_ALIGN));
     for column in (0..stride).step_by(ROW_ALIGN) {
-        let pixels = column_of_rows(rows, stride, weights, column);
-        // SAFETY: column + 32 <= stride = out.len(), since stride is a multiple of 32.
+        // SAFETY: column + 32 <= stride, since stride is a multiple of 32, and there are as many rows as weights.
+        let pixels = unsafe { column_of_rows(rows.as_ptr().add(column), stride, weights) };
+        // SAFETY: column + 32 <= stride = out.len().
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().add(column).cast(), pixels) };
     }
 }
 
-/// 32 pixels at `column`, weighted over the rows.
+/// 32 pixels weighted over as many rows as there are weights.
+///
+/// # Safety
+/// 32 bytes are readable at `top` and at each further row, `stride` bytes apart.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn column_of_rows(rows: &[u8], stride: usize, weights: &[i32], column: usize) -> __m256i {
-    assert!(weights.len() * stride <= rows.len() && column + ROW_ALIGN <= stride);
-    let load = |row: usize| {
-        // SAFETY: row < weights.len() at every call and column + 32 <= stride, so the load ends within rows.
-        unsafe { _mm256_loadu_si256(rows.as_ptr().add(row * stride + column).cast()) }
-    };
+unsafe fn column_of_rows(top: *const u8, stride: usize, weights: &[i32]) -> __m256i {
     let zero = _mm256_setzero_si256();
     let mut high = [zero; 4];
-    let mut low = [zero; 4];
+    let mut low = [_mm256_set1_epi32(1 << (WEIGHT_BITS - 1)); 4];
     for (step, two) in weights.chunks(2).enumerate() {
-        let row = step * 2;
-        let (a, b) = (split(two[0]), two.get(1).map_or((0, 0), |&w| split(w)));
-        let second = if two.len() == 2 { row + 1 } else { row };
-        let (upper, lower) = (load(row), load(second));
-        let bytes = [
-            _mm256_unpacklo_epi8(upper, lower),
-            _mm256_unpackhi_epi8(upper, lower),
+        let weights = Pair::new(two);
+        let (upper, lower) = (step * 2, step * 2 + two.len() - 1);
+        // SAFETY: both are rows with a weight.
+        let (upper, lower) = unsafe {
+            (
+                _mm256_loadu_si256(top.add(upper * stride).cast()),
+                _mm256_loadu_si256(top.add(lower * stride).cast()),
+            )
+        };
+        let first = _mm256_unpacklo_epi8(upper, lower);
+        let second = _mm256_unpackhi_epi8(upper, lower);
+        let pixels = [
+            _mm256_unpacklo_epi8(first, zero),
+            _mm256_unpackhi_epi8(first, zero),
+            _mm256_unpacklo_epi8(second, zero),
+            _mm256_unpackhi_epi8(second, zero),
         ];
-        let pairs = [
-            _mm256_unpacklo_epi8(bytes[0], zero),
-            _mm256_unpackhi_epi8(bytes[0], zero),
-            _mm256_unpacklo_epi8(bytes[1], zero),
-            _mm256_unpackhi_epi8(bytes[1], zero),
-        ];
-        let high_weights = _mm256_set1_epi32(pair(a.0, b.0));
-        let low_weights = _mm256_set1_epi32(pair(a.1, b.1));
+        let high_weights = _mm256_set1_epi32(weights.high);
+        let low_weights = _mm256_set1_epi32(weights.low);
         for k in 0..4 {
-            high[k] = _mm256_add_epi32(high[k], _mm256_madd_epi16(pairs[k], high_weights));
-            low[k] = _mm256_add_epi32(low[k], _mm256_madd_epi16(pairs[k], low_weights));
+            high[k] = _mm256_add_epi32(high[k], _mm256_madd_epi16(pixels[k], high_weights));
+            low[k] = _mm256_add_epi32(low[k], _mm256_madd_epi16(pixels[k], low_weights));
         }
     }
-    let half = _mm256_set1_epi32(1 << (WEIGHT_BITS - 1));
-    let mut sums = [zero; 4];
-    for k in 0..4 {
-        let both = _mm256_add_epi32(_mm256_slli_epi32::<LOW_BITS>(high[k]), low[k]);
-        sums[k] = _mm256_srai_epi32::<{ WEIGHT_BITS as i32 }>(_mm256_add_epi32(both, half));
-    }
-    _mm256_packus_epi16(
-        _mm256_packs_epi32(sums[0], sums[1]),
-        _mm256_packs_epi32(sums[2], sums[3]),
-    )
+    to_pixels(high, low)
 }

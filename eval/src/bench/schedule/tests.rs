@@ -143,6 +143,7 @@ fn short() -> Schedule {
     Schedule {
         rounds: 2,
         block_s: 2.0,
+        max_s: 10_000.0,
         warm_up: WarmUpLimits {
             min_s: 0.5,
             max_s: 1000.0,
@@ -167,7 +168,7 @@ fn blocks_take_turns_and_start_one_later_each_round() {
         "1 slow 1 true",
     ];
     assert_eq!(*machine.log.borrow(), expected);
-    assert!(!measured.interrupted);
+    assert_eq!(measured.ended, Ended::Complete);
     let slow_1 = &measured.cases[0];
     assert_eq!((slow_1.subject.as_str(), slow_1.batch), ("slow", 1));
     // The call that pays for taking turns stands apart; then 2 s at 0.5 s a call.
@@ -323,7 +324,7 @@ fn a_stop_gives_what_was_measured_without_the_cut_block() {
             &mut watch,
         )
         .unwrap();
-    assert!(measured.interrupted);
+    assert_eq!(measured.ended, Ended::Stopped);
     assert_eq!(measured.cases[0].blocks.len(), 2);
 
     let mut watch = Watch {
@@ -341,6 +342,29 @@ fn a_stop_gives_what_was_measured_without_the_cut_block() {
     assert_eq!(
         (measured.cases[0].warm_up, measured.cases[0].blocks.len()),
         (None, 0)
+    );
+}
+
+#[test]
+fn the_time_limit_ends_a_run_with_what_it_measured() {
+    let machine = Rc::new(FakeMachine::default());
+    let schedule = Schedule {
+        rounds: 1000,
+        max_s: 100.0,
+        ..short()
+    };
+    let measured = run(&schedule, &machine, &mut instruments(&machine));
+    assert_eq!(measured.ended, Ended::TimeLimit);
+    let blocks = measured.cases.iter().flat_map(|c| &c.blocks);
+    let blocks_s: f64 = blocks
+        .map(|b| b.first_s + b.times_s.iter().sum::<f64>())
+        .sum();
+    // No block is begun after 100 s, and none lasts four.
+    assert!((100.0..104.0).contains(&blocks_s), "{blocks_s}");
+    let text = report(schedule, measured).to_string();
+    assert!(
+        text.contains("the time limit of 100 s ended the run"),
+        "{text}"
     );
 }
 

@@ -1,12 +1,16 @@
 //! JPEG through libjpeg-turbo-rs, which gives libjpeg-turbo's bits: integer DCT and triangle ("fancy") upsampling.
 
 mod planes;
+mod scan;
+
+use std::borrow::Cow;
 
 use libjpeg_turbo_rs::{
     ColorSpace, ComponentInfo, DecodeLimits, Decoder, JpegError, PixelFormat, RawImage,
 };
 
 use self::planes::Plane;
+use self::scan::Scans;
 use super::{DecodeError, Format, MAX_PIXELS, checked_size, from_gray};
 use crate::Rgb;
 
@@ -16,12 +20,20 @@ const FORMAT: Format = Format::Jpeg;
 const MAX_SCANS: usize = 1000;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, DecodeError> {
+    let scans = Scans::find(bytes).ok_or_else(|| DecodeError::Truncated {
+        format: FORMAT,
+        reason: "there is no end-of-image marker after its first scan".to_owned(),
+    })?;
+    let bytes = match scans.single {
+        true => Cow::Owned(scans.without_end(bytes)),
+        false => Cow::Borrowed(bytes),
+    };
     let limits = DecodeLimits {
         max_pixels: MAX_PIXELS,
         max_scans: MAX_SCANS,
         ..DecodeLimits::default()
     };
-    let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(error)?;
+    let mut decoder = Decoder::new_with_limits(&bytes, limits).map_err(error)?;
     let header = decoder.header();
     let (width, height) = checked_size(FORMAT, header.width, header.height)?;
     if header.precision != 8 {
@@ -30,19 +42,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, DecodeError> {
             "its samples have {bits} bits; only 8 are read"
         )));
     }
-    if !ends(bytes) {
-        return Err(DecodeError::Truncated {
-            format: FORMAT,
-            reason: "there is no end-of-image marker after the first scan".to_owned(),
-        });
-    }
     let components = header.components.clone();
     let space = colour_space(&decoder);
     let pixels = match components.len() {
         1 => {
             decoder.set_output_format(PixelFormat::Grayscale);
             decoder.set_block_smoothing(true);
-            from_gray(decoder.decode_image().map_err(error)?.data)
+            from_gray(decoder.decode_image().map_err(error)?.data.into_iter())
         }
         3 if space == decoder.jpeg_color_space() && first_is_finest(&components) => {
             decoder.set_output_format(PixelFormat::Rgb);
@@ -58,15 +64,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Rgb, DecodeError> {
         height,
         pixels,
     })
-}
-
-/// Whether an end-of-image marker follows the first start of scan; Pillow calls a file without it truncated.
-fn ends(bytes: &[u8]) -> bool {
-    let position = |from: usize, code: u8| {
-        let mut found = memchr::memchr_iter(0xff, &bytes[from..]).map(|at| from + at);
-        found.find(|at| bytes.get(at + 1) == Some(&code))
-    };
-    position(0, 0xda).is_some_and(|scan| position(scan, 0xd9).is_some())
 }
 
 /// The colour space as libjpeg-turbo tells it: JFIF's marker first, then Adobe's, then the component names.
