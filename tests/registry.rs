@@ -36,10 +36,10 @@ fn open_from(
     Session::open(variant, weights, &options).unwrap_or_else(|e| panic!("{}: {e}", variant.name))
 }
 
-/// Images of the variant's own size.
-fn images(variant: &Variant, batch: usize) -> Tensor {
-    let (height, width) = variant.preprocessing.size;
-    let shape = [batch, 3, height, width];
+/// Images of the model's own size and channels.
+fn images(session: &Session, batch: usize) -> Tensor {
+    let (height, width) = session.variant().preprocessing.size;
+    let shape = [batch, session.input_channels() as usize, height, width];
     Tensor::from_slice(&formula().fill_input(&shape)).reshape(shape.map(|n| n as i64))
 }
 
@@ -81,7 +81,7 @@ fn fusing_changes_nothing_and_stages_are_as_announced() {
                 variant.params
             ));
         }
-        let x = images(variant, 1);
+        let x = images(&plain, 1);
         let expected = plain.logits(&x).map_err(|e| e.to_string())?;
         if !bool::try_from(expected.isfinite().all()).unwrap() {
             return Err("logits are not finite".to_owned());
@@ -114,7 +114,7 @@ fn fusing_changes_nothing_and_stages_are_as_announced() {
 fn an_image_gives_the_same_logits_alone_and_in_a_batch() {
     for_each(|variant| {
         let session = open(variant, Precision::F32, true);
-        let x = images(variant, 3);
+        let x = images(&session, 3);
         let together = session.logits(&x).map_err(|e| e.to_string())?;
         let alone = session
             .logits(&x.narrow(0, 2, 1))
@@ -133,7 +133,7 @@ fn weights_survive_a_file_under_every_key_map() {
     let file = folder.path().join("weights.safetensors");
     for_each(|variant| {
         let session = open(variant, Precision::F32, false);
-        let x = images(variant, 1);
+        let x = images(&session, 1);
         let expected = session.logits(&x).map_err(|e| e.to_string())?;
         let tensors = session.tensors().map_err(|e| e.to_string())?;
         let official: Vec<&str> = tensors.iter().map(|t| t.name.as_ref()).collect();
@@ -169,7 +169,12 @@ fn a_second_size_runs_or_is_refused_with_a_reason() {
     for_each(|variant| {
         let session = open(variant, Precision::F32, true);
         let (height, width) = variant.preprocessing.size;
-        let other = [1, 3, height as i64 + 32, width as i64 + 64];
+        let other = [
+            1,
+            session.input_channels(),
+            height as i64 + 32,
+            width as i64 + 64,
+        ];
         let x = Tensor::ones(other, (Kind::Float, tch::Device::Cpu));
         match session.logits(&x) {
             Ok(logits) if bool::try_from(logits.isfinite().all()).unwrap() => Ok(()),

@@ -13,7 +13,7 @@ pub struct Stage {
 
 /// A vision backbone with a classification head.
 ///
-/// Inputs are [B, 3, H, W], preprocessed as the variant says. The tensors' kind and device are the store's.
+/// Inputs are [B, channels, H, W], preprocessed as the variant says. The tensors' kind and device are the store's.
 pub trait Backbone: Send {
     /// One map [B, C, H / stride, W / stride] per stage, finest first, for dense prediction.
     fn stages(&self, x: &Tensor) -> Vec<Tensor>;
@@ -36,6 +36,11 @@ pub trait Backbone: Send {
     ///
     /// For inference; call it after the weights are loaded and before the store changes kind or device.
     fn fuse(&mut self);
+
+    /// Channels of the input: 3, RGB, unless the model says otherwise.
+    fn input_channels(&self) -> i64 {
+        3
+    }
 
     /// Whether the model runs on `height` x `width` inputs; the error says which sizes it takes.
     fn check_input(&self, height: i64, width: i64) -> Result<(), String>;

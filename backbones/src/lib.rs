@@ -2,20 +2,25 @@
 //!
 //! Architecture and data about it; no weights, no engine, no image files.
 
+pub mod activator;
 mod backbone;
 pub mod biformer;
 pub mod halonet;
 pub mod maxvit_stl;
+pub mod karat;
 pub mod mixer;
+pub mod ninformer;
 mod registry;
 pub mod resnet;
 pub mod shvit;
 pub mod sparsifiner;
+mod token_net;
 mod variant;
 pub mod vit;
 
 pub use backbone::{Backbone, Stage};
 pub use registry::{find, matching, variants};
 pub use variant::{
-    BuildOptions, Interpolation, KeyMapRules, Preprocessing, Reported, Variant, WeightFile,
+    BuildOptions, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing, Reported, Variant,
+    WeightFile,
 };

@@ -172,6 +172,7 @@ const fn mixer(name: &'static str, aliases: &'static [&'static str]) -> Variant 
         name,
         aliases,
         family: "mixer",
+        classes: 1000,
         params: 59_880_472,
         preprocessing: Preprocessing {
             size: (224, 224),

@@ -1,12 +1,18 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
 use crate::{Variant, biformer, halonet, maxvit_stl, mixer, resnet, shvit, sparsifiner, vit};
+use crate::{
+    Variant, activator, biformer, halonet, karat, mixer, ninformer, resnet, shvit, sparsifiner, vit,
+};
 
 static FAMILIES: &[&[Variant]] = &[
+    activator::VARIANTS,
     biformer::VARIANTS,
     halonet::VARIANTS,
     maxvit_stl::VARIANTS,
+    karat::VARIANTS,
     mixer::VARIANTS,
+    ninformer::VARIANTS,
     resnet::VARIANTS,
     shvit::VARIANTS,
     sparsifiner::VARIANTS,

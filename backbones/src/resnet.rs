@@ -191,6 +191,7 @@ const fn variant(
         name,
         aliases,
         family: "resnet",
+        classes: 1000,
         params: 25_557_032,
         preprocessing: Preprocessing {
             size: (224, 224),

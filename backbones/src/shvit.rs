@@ -514,6 +514,7 @@ const fn variant(name: &'static str, aliases: &'static [&'static str], size: usi
         name,
         aliases,
         family: "shvit",
+        classes: 1000,
         params: 0,
         preprocessing: preprocessing(size),
         reported: &[],

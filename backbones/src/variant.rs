@@ -32,21 +32,36 @@ pub struct Preprocessing {
 /// ImageNet's channel means and deviations.
 pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
+/// The data set of most reported figures.
+pub const IMAGENET_1K: &str = "ImageNet-1k";
+
 /// A figure that somebody published.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reported {
-    /// Top-1 accuracy on ImageNet-1k validation, percent.
+    /// Top-1 accuracy in percent.
     pub top1: f64,
     /// Top-5 accuracy, percent, where published.
     pub top5: Option<f64>,
+    /// Whose validation or test images: `ImageNet-1k` unless [`Reported::on`] says otherwise.
+    pub data: &'static str,
     /// Who published it, and where.
     pub source: &'static str,
 }
 
 impl Reported {
-    /// A published accuracy in percent.
+    /// A published accuracy on ImageNet-1k, in percent.
     pub const fn new(top1: f64, top5: Option<f64>, source: &'static str) -> Self {
-        Reported { top1, top5, source }
+        Reported {
+            top1,
+            top5,
+            data: IMAGENET_1K,
+            source,
+        }
+    }
+
+    /// The same figure for another data set.
+    pub const fn on(self, data: &'static str) -> Self {
+        Reported { data, ..self }
     }
 }
 
@@ -70,17 +85,13 @@ pub struct KeyMapRules {
     pub rules: &'static [(&'static str, &'static str)],
 }
 
-/// What a caller may choose when building a variant.
+/// What a caller may choose when building a variant; [`Variant::build_options`] are the published choices.
 #[derive(Debug, Clone, Copy)]
 pub struct BuildOptions {
     /// Width of the head.
     pub classes: i64,
-}
-
-impl Default for BuildOptions {
-    fn default() -> Self {
-        BuildOptions { classes: 1000 }
-    }
+    /// Height and width of the input in pixels, for networks whose parameters depend on it. Others ignore it.
+    pub size: [i64; 2],
 }
 
 /// One model of the zoo.
@@ -91,7 +102,9 @@ pub struct Variant {
     pub aliases: &'static [&'static str],
     /// Name of the family.
     pub family: &'static str,
-    /// Parameters of the training form with 1000 classes.
+    /// Width of the published head.
+    pub classes: i64,
+    /// Parameters of the training form with that many classes.
     pub params: u64,
     /// The evaluation transform.
     pub preprocessing: Preprocessing,
@@ -103,4 +116,15 @@ pub struct Variant {
     pub key_maps: &'static [KeyMapRules],
     /// Builds the network below a path, with names equal to the official state_dict.
     pub build: fn(&nn::Path, &BuildOptions) -> Box<dyn Backbone>,
+}
+
+impl Variant {
+    /// The head's width and the input size as published.
+    pub fn build_options(&self) -> BuildOptions {
+        let (height, width) = self.preprocessing.size;
+        BuildOptions {
+            classes: self.classes,
+            size: [height as i64, width as i64],
+        }
+    }
 }

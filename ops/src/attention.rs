@@ -81,18 +81,29 @@ impl SelfAttention {
     /// After [`SelfAttention::fuse_first_row`] keys and values are never made: 2HNC + 3C^2 multiply-adds instead of
     /// 3NC^2 + 2N^2C.
     pub fn mix_first(&self, x: &Tensor, absent: i64) -> Tensor {
+        self.mix_first_with(x, |scores| softmax_with_absent(scores, absent))
+    }
+
+    /// The first row of attention whose weights are `weigh` of the scaled scores, both [B, H, 1, N]: gives [B, 1, C].
+    ///
+    /// As cheap as [`SelfAttention::mix_first`] after [`SelfAttention::fuse_first_row`]; weights need not sum to 1.
+    pub fn mix_first_with(&self, x: &Tensor, weigh: impl Fn(&Tensor) -> Tensor) -> Tensor {
         let Some(first) = &self.first else {
             let [q, k, v] = self.heads_of(x);
-            let weights = self.first_weights(&q, &k, absent);
+            let weights = weigh(&self.scores(&q.narrow(2, 0, 1), &k));
             return merge_heads(&weights.matmul(&v));
         };
-        first.mix(x, absent)
+        first.mix(x, weigh)
+    }
+
+    /// Scaled scores [B, H, M, N] of queries [B, H, M, D] and keys [B, H, N, D].
+    pub fn scores(&self, q: &Tensor, k: &Tensor) -> Tensor {
+        (q * self.scale()).matmul(&k.transpose(-2, -1))
     }
 
     /// The first query's attention weights [B, H, 1, N], where `absent` more keys have score zero.
     pub fn first_weights(&self, q: &Tensor, k: &Tensor, absent: i64) -> Tensor {
-        let scores = (q.narrow(2, 0, 1) * self.scale()).matmul(&k.transpose(-2, -1));
-        softmax_with_absent(&scores, absent)
+        softmax_with_absent(&self.scores(&q.narrow(2, 0, 1), k), absent)
     }
 
     /// The output projection, [B, N, C] to the same shape.
@@ -184,14 +195,14 @@ impl FirstRow {
     }
 
     /// Tokens [B, N, C] to [B, 1, C].
-    fn mix(&self, x: &Tensor, absent: i64) -> Tensor {
+    fn mix(&self, x: &Tensor, weigh: impl Fn(&Tensor) -> Tensor) -> Tensor {
         let first = x.narrow(1, 0, 1);
         let q = first.matmul(&self.query[0].like(x).tr()) + self.query[1].like(x);
         let q = q.unflatten(2, [self.heads, -1]).transpose(1, 2);
         let over_channels = q.matmul(&self.key[0].like(x)).squeeze_dim(2);
         let offset = q.matmul(&self.key[1].like(x)).squeeze_dim(2);
         let scores = over_channels.matmul(&x.transpose(1, 2)) + offset;
-        let weights = softmax_with_absent(&scores, absent);
+        let weights = weigh(&scores.unsqueeze(2)).squeeze_dim(2);
         let mass = weights.sum_dim_intlist(-1, true, None::<Kind>);
         let gathered = weights.matmul(x).unsqueeze(2);
         let values = gathered.matmul(&self.value[0].like(x));

@@ -13,9 +13,14 @@ pub struct Mlp {
 impl Mlp {
     /// `width` through `hidden` at path `p`.
     pub fn new(p: &nn::Path, width: i64, hidden: i64) -> Self {
+        Self::at(p / "fc1", p / "fc2", width, hidden)
+    }
+
+    /// `width` through `hidden`, the layers at paths of their own.
+    pub fn at(fc1: nn::Path, fc2: nn::Path, width: i64, hidden: i64) -> Self {
         Mlp {
-            fc1: Linear::new(p / "fc1", width, hidden, true),
-            fc2: Linear::new(p / "fc2", hidden, width, true),
+            fc1: Linear::new(fc1, width, hidden, true),
+            fc2: Linear::new(fc2, hidden, width, true),
         }
     }
 
@@ -34,6 +39,11 @@ impl Mlp {
     /// Absorbs the weight and bias of the norm in front, which nothing else reads.
     pub fn fold_norm(&mut self, norm: &mut LayerNorm) {
         norm.fold_into(&mut self.fc1);
+    }
+
+    /// Absorbs a copy of the weight and bias of a norm that has other readers too ([`LayerNorm::copy_into`]).
+    pub fn copy_norm(&mut self, norm: &LayerNorm) {
+        norm.copy_into(&mut self.fc1);
     }
 
     /// Absorbs a scale of the output (`[width]`, float64).

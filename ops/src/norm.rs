@@ -34,13 +34,25 @@ impl LayerNorm {
         x.layer_norm(shape, weight, bias, self.eps, true)
     }
 
+    /// [.., width] to the same shape, without weight and bias: for a reader that has a copy of them.
+    pub fn normalise(&self, x: &Tensor) -> Tensor {
+        let shape = self.weight.size();
+        x.layer_norm(shape, None::<&Tensor>, None::<&Tensor>, self.eps, true)
+    }
+
     /// Moves weight and bias into the linear layer that alone sees this norm: W' = W diag(weight), b' = W bias + b.
     pub fn fold_into(&mut self, next: &mut Linear) {
         if !self.affine_folded {
-            let double = |t: &Tensor| t.detach().to_kind(Kind::Double);
-            next.fold_input(&double(&self.weight), &double(&self.bias));
+            self.copy_into(next);
             self.affine_folded = true;
         }
+    }
+
+    /// The same for one of several readers, which is given [`LayerNorm::normalise`] from then on; the others go on
+    /// with [`LayerNorm::forward`].
+    pub fn copy_into(&self, next: &mut Linear) {
+        let double = |t: &Tensor| t.detach().to_kind(Kind::Double);
+        next.fold_input(&double(&self.weight), &double(&self.bias));
     }
 }
 

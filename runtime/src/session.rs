@@ -20,8 +20,10 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Fold norms and merge branches, and use prepacked kernels: same outputs, faster.
     pub fuse: bool,
-    /// Choices of the architecture.
-    pub build: BuildOptions,
+    /// Width of the head; `None` is the published one.
+    pub classes: Option<i64>,
+    /// Height and width of the input, for networks whose parameters depend on it; `None` is the published size.
+    pub size: Option<[i64; 2]>,
 }
 
 impl Default for Options {
@@ -31,7 +33,8 @@ impl Default for Options {
             precision: Precision::F32,
             threads: None,
             fuse: true,
-            build: BuildOptions::default(),
+            classes: None,
+            size: None,
         }
     }
 }
@@ -97,8 +100,8 @@ impl Session {
         }
         let engine = |reason| engine_error(variant, options, reason);
         let mut store = nn::VarStore::new(tch::Device::Cpu);
-        let mut model =
-            guarded(|| (variant.build)(&store.root(), &options.build)).map_err(engine)?;
+        let build = build_options(variant, options);
+        let mut model = guarded(|| (variant.build)(&store.root(), &build)).map_err(engine)?;
         let state = state_of(&store);
         let params = count_params(&store);
         if options.precision == Precision::F64 {
@@ -157,6 +160,11 @@ impl Session {
         self.model.stage_info()
     }
 
+    /// Channels of the input.
+    pub fn input_channels(&self) -> i64 {
+        self.model.input_channels()
+    }
+
     /// Every parameter and statistic in f32, under official names: as loaded, also after fusing.
     pub fn tensors(&self) -> Result<Vec<TensorData<'static>>, SessionError> {
         let variables = self.store.variables();
@@ -187,7 +195,7 @@ impl Session {
         }
     }
 
-    /// Logits [B, classes] of preprocessed images [B, 3, H, W], in the session's format and on its device.
+    /// Logits [B, classes] of preprocessed images [B, channels, H, W], in the session's format and on its device.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor, SessionError> {
         self.run(x, |x| self.model.logits(x))
     }
@@ -225,14 +233,23 @@ impl Session {
             model: self.variant.name,
             reason,
         };
+        let channels = self.input_channels();
         match x.size().as_slice() {
-            [batch, 3, height, width] if *batch > 0 => {
+            [batch, found, height, width] if *batch > 0 && *found == channels => {
                 self.model.check_input(*height, *width).map_err(input)
             }
             shape => Err(input(format!(
-                "images are [batch, 3, height, width], not {shape:?}"
+                "images are [batch, {channels}, height, width], not {shape:?}"
             ))),
         }
+    }
+}
+
+fn build_options(variant: &Variant, options: &Options) -> BuildOptions {
+    let published = variant.build_options();
+    BuildOptions {
+        classes: options.classes.unwrap_or(published.classes),
+        size: options.size.unwrap_or(published.size),
     }
 }
 

@@ -74,9 +74,10 @@ impl Timed {
         })
     }
 
-    fn size(&self) -> [i64; 2] {
+    /// Channels, height and width.
+    fn image_shape(&self) -> [usize; 3] {
         let (height, width) = self.session.variant().preprocessing.size;
-        [height as i64, width as i64]
+        [self.session.input_channels() as usize, height, width]
     }
 
     fn input(&mut self, batch: usize) -> Tensor {
@@ -88,7 +89,7 @@ impl Timed {
                 let index: Vec<i64> = (0..batch as i64).map(|i| i % images.size()[0]).collect();
                 images.index_select(0, &Tensor::from_slice(&index))
             }
-            None => formula_input(batch, self.size(), SALT),
+            None => formula_input(batch, self.image_shape(), SALT),
         };
         let x = self.session.prepare(&x);
         self.ready.push((batch, x.shallow_clone()));
@@ -112,7 +113,6 @@ impl Subject for Timed {
 impl Worker for Timed {
     fn describe(&self) -> Description {
         let options = self.session.options();
-        let [height, width] = self.size();
         Description {
             name: "zoo".to_owned(),
             engine: "libtorch".to_owned(),
@@ -121,7 +121,7 @@ impl Worker for Timed {
             device: options.device.to_string(),
             dtype: options.precision.to_string(),
             threads: tch::get_num_threads() as usize,
-            input: [3, height as usize, width as usize],
+            input: self.image_shape(),
             options: if options.fuse {
                 vec!["fused".to_owned(), "channels-last".to_owned()]
             } else {
@@ -131,7 +131,7 @@ impl Worker for Timed {
     }
 
     fn logits(&mut self, batch: usize, salt: &str) -> Result<Vec<Vec<f64>>, PredictError> {
-        let x = formula_input(batch, self.size(), salt);
+        let x = formula_input(batch, self.image_shape(), salt);
         let logits = self.session.logits(&x).map_err(to_predict_error)?;
         Vec::<Vec<f64>>::try_from(
             logits
@@ -146,12 +146,12 @@ fn to_predict_error(e: impl std::fmt::Display) -> PredictError {
     PredictError(e.to_string())
 }
 
-fn formula_input(batch: usize, [height, width]: [i64; 2], salt: &str) -> Tensor {
+fn formula_input(batch: usize, [channels, height, width]: [usize; 3], salt: &str) -> Tensor {
     let formula = Formula {
         salt: salt.to_owned(),
         gain: 1.0,
     };
-    let shape = [batch, 3, height as usize, width as usize];
+    let shape = [batch, channels, height, width];
     Tensor::from_slice(&formula.fill_input(&shape)).reshape(shape.map(|n| n as i64))
 }
 

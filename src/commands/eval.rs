@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use tch::{Kind, Tensor};
+use zoo::backbones::IMAGENET_1K;
 use zoo::backbones::Variant;
 use zoo::eval::data::{DataSet, OpenOptions, drawn};
 use zoo::eval::journal::{Header, Preprocessing, Reported, Shard};
@@ -238,7 +239,7 @@ fn header(
         machine: machine(),
         // Nobody reported on untrained weights, or on the drawn set.
         reported: (source.trained() && matches!(arguments.imagenet, Some(Some(_))))
-            .then(|| variant.reported.first())
+            .then(|| variant.reported.iter().find(|r| r.data == IMAGENET_1K))
             .flatten()
             .map(|r| Reported {
                 top1: r.top1,

@@ -5,7 +5,7 @@ use super::{Exit, model};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use zoo::backbones::{self, Variant};
+use zoo::backbones::{self, IMAGENET_1K, Variant};
 
 /// List the models: family, parameters, input, reported accuracy with its source, weights known.
 #[derive(Debug, Args)]
@@ -26,6 +26,7 @@ struct Row<'a> {
     family: &'a str,
     aliases: &'a [&'a str],
     params: u64,
+    classes: i64,
     input: [usize; 2],
     preprocessing: String,
     reported: Vec<Reported<'a>>,
@@ -36,6 +37,7 @@ struct Row<'a> {
 struct Reported<'a> {
     top1: f64,
     top5: Option<f64>,
+    data: &'a str,
     source: &'a str,
 }
 
@@ -81,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
             human(v.params),
             format!("{height}x{width}"),
             reported.map_or("-".to_owned(), |r| format!("{:.2}", r.top1)),
-            reported.map_or("-", |r| r.source).to_owned(),
+            reported.map_or("-".to_owned(), described),
             match v.weights.len() {
                 0 => "none published".to_owned(),
                 n => format!("{n} known"),
@@ -92,12 +94,21 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// The figure's source, with the data set where that is not the usual one.
+fn described(r: &backbones::Reported) -> String {
+    match r.data {
+        IMAGENET_1K => r.source.to_owned(),
+        data => format!("{} ({data})", r.source),
+    }
+}
+
 fn row(v: &Variant) -> Row<'_> {
     Row {
         name: v.name,
         family: v.family,
         aliases: v.aliases,
         params: v.params,
+        classes: v.classes,
         input: [v.preprocessing.size.0, v.preprocessing.size.1],
         preprocessing: model::describe(&v.preprocessing),
         reported: v
@@ -106,6 +117,7 @@ fn row(v: &Variant) -> Row<'_> {
             .map(|r| Reported {
                 top1: r.top1,
                 top5: r.top5,
+                data: r.data,
                 source: r.source,
             })
             .collect(),

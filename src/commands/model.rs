@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use zoo::backbones::{self, BuildOptions, Interpolation, Preprocessing, Variant};
+use zoo::backbones::{self, Interpolation, Preprocessing, Variant};
 use zoo::images::Transform;
 use zoo::runtime::{Device, Options, Precision, Session, WeightsSource};
 
@@ -31,9 +31,9 @@ pub struct ModelArguments {
     /// Run the model as it was trained: norms apart, branches apart, no prepacked kernels.
     #[arg(long)]
     pub no_fuse: bool,
-    /// Width of the head.
-    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
-    pub classes: i64,
+    /// Width of the head. Default: the model's own.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    pub classes: Option<i64>,
 }
 
 impl ModelArguments {
@@ -59,9 +59,8 @@ impl ModelArguments {
             precision: self.dtype,
             threads: self.threads.map(Into::into),
             fuse: !self.no_fuse,
-            build: BuildOptions {
-                classes: self.classes,
-            },
+            classes: self.classes,
+            ..Options::default()
         }
     }
 

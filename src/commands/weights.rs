@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use zoo::backbones::{BuildOptions, Variant};
+use zoo::backbones::Variant;
 use zoo::runtime::{Options, Session, WeightsSource, key_maps};
 use zoo::weights::{Checkpoint, Direction, KeyMap, file_sha256, write_safetensors};
 
@@ -185,7 +185,6 @@ fn convert_model(
     };
     let options = Options {
         fuse: false,
-        build: BuildOptions::default(),
         ..Options::default()
     };
     let session = Session::open(variant, &source, &options)?;

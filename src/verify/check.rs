@@ -4,7 +4,7 @@ use super::{Record, RecordError, StateEntry};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
-use zoo_backbones::{BuildOptions, Variant};
+use zoo_backbones::Variant;
 use zoo_runtime::{Options, Precision, Session, SessionError, WeightsSource};
 use zoo_weights::formula::Formula;
 
@@ -170,7 +170,7 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
     outcome.model = Ok(variant.name.to_owned());
     let recorded = record.values()?;
     for form in [Form::Plain, Form::Fused] {
-        let session = match open(record, variant, check, form) {
+        let session = match open(record, variant, check, form, [shape[2], shape[3]]) {
             Ok(session) => session,
             Err(e) => {
                 outcome.failures.push(Failure::Engine {
@@ -227,14 +227,14 @@ fn open(
     variant: &'static Variant,
     check: &Check,
     form: Form,
+    size: [i64; 2],
 ) -> Result<Session, SessionError> {
     let classes = record.config.get("num_classes").and_then(|n| n.as_i64());
     let options = Options {
         precision: check.precision,
         fuse: form == Form::Fused,
-        build: BuildOptions {
-            classes: classes.unwrap_or(BuildOptions::default().classes),
-        },
+        classes,
+        size: Some(size),
         ..check.options.clone()
     };
     let formula = formula(record);

@@ -31,6 +31,10 @@ pub(crate) fn format(bytes: &[u8]) -> Result<Format, Problem> {
     if bytes.is_empty() {
         return Err(Problem::Empty);
     }
+    // Before all others: the length that such a file begins with may spell any short signature.
+    if safetensors::is_certain(bytes) {
+        return Ok(Format::Safetensors);
+    }
     if let Some((what, remedy)) = foreign(bytes) {
         return Err(Problem::Foreign { what, remedy });
     }
@@ -129,4 +133,22 @@ fn looks_like_onnx(bytes: &[u8]) -> bool {
         bytes,
         [0x08, 1..=32, 0x12 | 0x1a | 0x22 | 0x28 | 0x3a | 0x42, ..]
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_length_may_look_like_another_format() {
+        // 0x0280 = 640 begins as a pickle does, 0x8b1f as gzip, 0x7b as JSON.
+        for length in [0x0280_u64, 0x8b1f, 0x7b] {
+            let mut bytes = length.to_le_bytes().to_vec();
+            bytes.extend(b"{\"a\":{}}");
+            assert!(
+                matches!(format(&bytes), Ok(Format::Safetensors)),
+                "{length}"
+            );
+        }
+    }
 }

@@ -50,6 +50,7 @@ const fn variant(name: &'static str, aliases: &'static [&'static str]) -> Varian
         name,
         aliases,
         family: "biformer",
+        classes: 1000,
         params: 0,
         preprocessing: CLASSIFICATION,
         reported: &[],

@@ -34,6 +34,7 @@ const fn variant(name: &'static str, aliases: &'static [&'static str]) -> Varian
         name,
         aliases,
         family: "halonet",
+        classes: 1000,
         params: 0,
         preprocessing: preprocessing(256, 0.94, IMAGENET),
         reported: &[],

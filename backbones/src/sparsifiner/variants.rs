@@ -26,6 +26,7 @@ const fn variant(name: &'static str, aliases: &'static [&'static str], params: u
         name,
         aliases,
         family: "sparsifiner",
+        classes: 1000,
         params,
         preprocessing: PREPROCESSING,
         reported: &[],

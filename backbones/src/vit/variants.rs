@@ -20,6 +20,7 @@ const fn deit(name: &'static str, aliases: &'static [&'static str]) -> Variant {
         name,
         aliases,
         family: "deit",
+        classes: 1000,
         params: 0,
         preprocessing: preprocessing(IMAGENET),
         reported: &[],
@@ -32,6 +33,7 @@ const fn deit(name: &'static str, aliases: &'static [&'static str]) -> Variant {
 const fn vit(name: &'static str, aliases: &'static [&'static str]) -> Variant {
     Variant {
         family: "vit",
+        classes: 1000,
         preprocessing: preprocessing(HALF),
         ..deit(name, aliases)
     }

@@ -27,6 +27,11 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
     bytes.get(PREFIX) == Some(&b'{') && bytes[PREFIX - 1] == 0
 }
 
+/// Whether they do so beyond doubt: a length below 4 GiB and an object. Nothing else has these zeros and this brace.
+pub(crate) fn is_certain(bytes: &[u8]) -> bool {
+    bytes.get(4..=PREFIX) == Some(b"\0\0\0\0{".as_slice())
+}
+
 /// Reads the header of a safetensors file.
 pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Parts, Problem> {
     let (header, start) = split(bytes, limits)?;
