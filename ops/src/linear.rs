@@ -38,6 +38,26 @@ impl Linear {
         }
     }
 
+    /// Layers that read the same input as one new layer, outputs side by side; the layers stay as they are.
+    pub fn side_by_side(layers: &[&Linear]) -> Self {
+        let (weights, biases): (Vec<_>, Vec<_>) = layers
+            .iter()
+            .map(|layer| {
+                let (weight, bias) = layer.exact();
+                let weight = matrix(weight);
+                let bias = bias.unwrap_or_else(|| weight.select(1, 0).zeros_like());
+                (weight, bias)
+            })
+            .unzip();
+        let kept = &layers[0].weight;
+        Linear {
+            weight: kept.refolded(Tensor::cat(&weights, 0)),
+            bias: Some(kept.refolded(Tensor::cat(&biases, 0))),
+            fused: false,
+            packs: Packs::default(),
+        }
+    }
+
     /// [.., in] to [.., out].
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.forward_then(x, Activation::None)
