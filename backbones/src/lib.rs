@@ -6,6 +6,7 @@ mod backbone;
 pub mod biformer;
 pub mod halonet;
 pub mod mixer;
+pub mod overlock;
 mod registry;
 pub mod resnet;
 pub mod shvit;

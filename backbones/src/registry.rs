@@ -1,11 +1,12 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, biformer, halonet, mixer, resnet, shvit, sparsifiner, vit};
+use crate::{Variant, biformer, halonet, mixer, overlock, resnet, shvit, sparsifiner, vit};
 
 static FAMILIES: &[&[Variant]] = &[
     biformer::VARIANTS,
     halonet::VARIANTS,
     mixer::VARIANTS,
+    overlock::VARIANTS,
     resnet::VARIANTS,
     shvit::VARIANTS,
     sparsifiner::VARIANTS,
