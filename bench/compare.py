@@ -26,7 +26,7 @@ from schedule import Case, Schedule, run
 HERE = Path(__file__).resolve().parent
 SALT, GAIN = "zoo", 0.7
 BASE = "eager"
-TOLERANCE = {"f32": 1e-4, "bf16": 5e-2}
+TOLERANCE = {"f32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}
 
 
 def arguments() -> argparse.Namespace:
@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
                         help="also zoo:NAME for `zoo bench --engine NAME`, and eager+cl or compile+cl for channels last")
     parser.add_argument("--batch", default="1,8", help="batch sizes")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--block", type=float, default=0.25, help="seconds of one block")

@@ -14,7 +14,7 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="timm's name")
     parser.add_argument("--weights", required=True, help="safetensors file with timm's names")
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--onnx", help="an ONNX file for ort and openvino, instead of torch's export")

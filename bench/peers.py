@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import formula
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,9 @@ class Torch(Peer):
         super().__init__(task, shape)
         self.name = "compile" if compiled else "eager"
         self.engine = "torch.compile (inductor)" if compiled else "torch eager"
+        # As zoo has it: f32 is f32 on a GPU too, unless TF32 is asked for by name.
+        torch.backends.cuda.matmul.allow_tf32 = task.dtype == "tf32"
+        torch.backends.cudnn.allow_tf32 = task.dtype == "tf32"
         self._format = torch.channels_last if task.channels_last else torch.contiguous_format
         if task.channels_last:
             self.options.append("channels_last")

@@ -173,6 +173,7 @@ struct RoutedAttention {
     topk: i64,
     regions: i64,
     scale: f64,
+    fused: bool,
     routing_logits: Tap,
     routing_index: Tap,
 }
@@ -193,6 +194,7 @@ impl RoutedAttention {
             topk: TOPK[stage],
             regions: config.regions,
             scale: (channels as f64).powf(-0.5),
+            fused: false,
             routing_logits: Tap::new(p, "routing_logits"),
             routing_index: Tap::new(p, "routing_index"),
         }
@@ -212,6 +214,7 @@ impl RoutedAttention {
             regions,
             heads: self.channels / HEAD_DIM,
             scale: self.scale,
+            fused: self.fused,
         };
         let attended = attention.forward(&qkv[0], &qkv[1], &qkv[2], Some(&index));
         let out = self.lepe.add(&qkv[2], &attended);
@@ -241,6 +244,7 @@ impl RoutedAttention {
         let ones = Tensor::ones([2 * self.channels], kind);
         self.qkv.fold_output(&Tensor::cat(&[scale, ones], 0));
         self.scale = 1.0;
+        self.fused = true;
         self.qkv.fuse();
         self.wo.fuse();
         self.lepe.0.fuse();
@@ -255,6 +259,7 @@ struct GlobalAttention {
     lepe: Lepe,
     form: Form,
     scale: f64,
+    fused: bool,
 }
 
 impl GlobalAttention {
@@ -265,6 +270,7 @@ impl GlobalAttention {
             lepe: Lepe::new(p, channels),
             form,
             scale: ((channels / GLOBAL_HEADS) as f64).powf(-0.5),
+            fused: false,
         }
     }
 
@@ -275,6 +281,7 @@ impl GlobalAttention {
             regions: Regions::whole([x.size()[1], x.size()[2]]),
             heads: GLOBAL_HEADS,
             scale: self.scale,
+            fused: self.fused,
         };
         let attended = attention.forward(&qkv[0], &qkv[1], &qkv[2], None);
         let enhanced = match self.form {
@@ -285,6 +292,7 @@ impl GlobalAttention {
     }
 
     fn fuse(&mut self) {
+        self.fused = true;
         self.qkv.fuse();
         self.proj.fuse();
         self.lepe.0.fuse();

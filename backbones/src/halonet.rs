@@ -2,28 +2,31 @@
 //!
 //! Paper: "Scaling Local Self-Attention for Parameter Efficient Visual Backbones", CVPR 2021, arXiv 2103.12731. There is
 //! no official PyTorch code and there are no official weights. The reference is timm, `models/byoanet.py`: its own
-//! ResNet- and RegNet-like designs with halo attention in few layers, and one H1. The paper's H0 to H7 are given
-//! here by the same blocks, after the sizes that public re-implementations agree on; nothing proves them.
+//! ResNet- and RegNet-like designs with halo attention in few layers, and one H1. The paper's H0 to H7 are made of the
+//! same blocks, after the sizes that public re-implementations agree on; there are no outputs to hold them to.
 //!
-//! Every attention map must be whole blocks. Work that the reference does and this code skips once fused: scores and
-//! values of zero keys beyond the border, where a map has one or two blocks along a side (at 256 pixels the last stage
-//! has one: 56 % of its keys with halo 2, 67 % with halo 3).
+//! Every map that is attended to must be whole blocks. timm computes whole windows, zero keys beyond the border
+//! included. Once fused, this code keeps one zero line for all of them where a map has one or two blocks along a side:
+//! of 14 x 14 keys (halo 3) 9 x 9 or 12 x 12 remain, of 12 x 12 (halo 2) 9 x 9 or 11 x 11. The RegNet's strided
+//! attention has odd blocks: all its queries are computed, then averaged 2 x 2, here as there.
 
+mod attention;
 mod config;
+mod input_size;
+mod paper;
 mod variants;
 
 use crate::{Backbone, BuildOptions, Stage};
+use attention::AttentionLayer;
 use tch::{Kind, Tensor, nn};
-use zoo_ops::taps::{self, Tap};
+use zoo_ops::taps;
 use zoo_ops::{
-    Activation, BatchNorm, BottleneckAttention, ConvBn, ConvConfig, Derived,
-    EfficientChannelAttention, HaloAttention, HaloConfig, LambdaConfig, LambdaLayer, Linear,
-    SqueezeExcite, round_channels,
+    Activation, ConvBn, ConvConfig, EfficientChannelAttention, Linear, SqueezeExcite,
+    round_channels,
 };
 
-pub use config::{
-    Attention, ChannelGate, Config, Middle, PaperSizes, QueryWidth, StageConfig, Stem,
-};
+pub use config::{Attention, ChannelGate, Config, Middle, QueryWidth, StageConfig, Stem};
+pub use paper::PaperSizes;
 pub use variants::VARIANTS;
 
 /// timm's `ConvNormAct` without the activation: names `conv` and `bn`.
@@ -31,141 +34,10 @@ fn conv_bn(p: &nn::Path, inputs: i64, out: i64, config: ConvConfig) -> ConvBn {
     ConvBn::new(p / "conv", p / "bn", inputs, out, config)
 }
 
-/// The attention module of a block, by its kind.
-#[derive(Debug)]
-enum SelfAttention {
-    Halo(HaloAttention),
-    Bottleneck(BottleneckAttention),
-    Lambda(LambdaLayer),
-}
-
-impl SelfAttention {
-    fn new(p: nn::Path, width: i64, stride: i64, kind: Attention, map: [i64; 2]) -> Self {
-        match kind {
-            Attention::Halo {
-                block,
-                halo,
-                heads,
-                queries,
-                values: _,
-            } => {
-                let config = HaloConfig {
-                    block,
-                    halo,
-                    heads,
-                    qk_dim: queries.per_head(width, heads),
-                    v_dim: kind.output_width(width) / heads,
-                    stride,
-                };
-                SelfAttention::Halo(HaloAttention::new(p, width, config))
-            }
-            Attention::Bottleneck => {
-                SelfAttention::Bottleneck(BottleneckAttention::new(p, width, 4, map))
-            }
-            Attention::Lambda => {
-                let config = LambdaConfig {
-                    heads: 4,
-                    qk_dim: 16,
-                    receptive: 13,
-                };
-                SelfAttention::Lambda(LambdaLayer::new(p, width, config))
-            }
-        }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        match self {
-            SelfAttention::Halo(attention) => attention.forward(x),
-            SelfAttention::Bottleneck(attention) => attention.forward(x),
-            SelfAttention::Lambda(attention) => attention.forward(x),
-        }
-    }
-
-    /// Whether the values took the scale: a lambda layer's heads share their values, so they can not.
-    fn fold_output_scale(&mut self, scale: &Tensor) -> bool {
-        match self {
-            SelfAttention::Halo(attention) => attention.fold_output_scale(scale),
-            SelfAttention::Bottleneck(attention) => attention.fold_output_scale(scale),
-            SelfAttention::Lambda(_) => return false,
-        }
-        true
-    }
-
-    fn fuse(&mut self) {
-        match self {
-            SelfAttention::Halo(attention) => attention.fuse(),
-            SelfAttention::Bottleneck(attention) => attention.fuse(),
-            SelfAttention::Lambda(attention) => attention.fuse(),
-        }
-    }
-}
-
-/// An attention module with the batch norm and activation behind it.
-#[derive(Debug)]
-struct AttentionLayer {
-    attention: SelfAttention,
-    norm: PostAttention,
-    out: Tap,
-}
-
-#[derive(Debug)]
-enum PostAttention {
-    Norm(BatchNorm),
-    /// The values took the scale; zero keys keep them from taking the shift.
-    Folded {
-        scale: Derived,
-        shift: Derived,
-    },
-}
-
-impl AttentionLayer {
-    fn new(p: &nn::Path, width: i64, stride: i64, kind: Attention, map: [i64; 2]) -> Self {
-        AttentionLayer {
-            attention: SelfAttention::new(p / "self_attn", width, stride, kind, map),
-            norm: PostAttention::Norm(BatchNorm::new(
-                p / "post_attn",
-                kind.output_width(width),
-                1e-5,
-            )),
-            out: Tap::new(p, "self_attn"),
-        }
-    }
-
-    fn forward(&self, x: &Tensor, activation: Activation) -> Tensor {
-        let attended = self.attention.forward(x);
-        match &self.norm {
-            PostAttention::Norm(norm) => {
-                self.out.see(&attended);
-                activation.apply(norm.forward(&attended))
-            }
-            PostAttention::Folded { scale, shift } => {
-                if taps::recording() {
-                    self.out.see(&(&attended / scale.like(x)));
-                }
-                activation.apply(attended + shift.like(x))
-            }
-        }
-    }
-
-    fn fuse(&mut self) {
-        if let PostAttention::Norm(norm) = &self.norm {
-            let (scale, shift) = norm.scale_shift();
-            let column = |t: &Tensor| Derived::new(t.reshape([1, -1, 1, 1]));
-            if self.attention.fold_output_scale(&scale) {
-                self.norm = PostAttention::Folded {
-                    scale: column(&scale),
-                    shift: column(&shift),
-                };
-            }
-        }
-        self.attention.fuse();
-    }
-}
-
 /// Squeeze-and-excitation or efficient channel attention, at `attn`.
 #[derive(Debug)]
 enum Gate {
-    SqueezeExcite(SqueezeExcite),
+    SqueezeExcite(Box<SqueezeExcite>),
     Efficient(EfficientChannelAttention),
 }
 
@@ -175,7 +47,7 @@ impl Gate {
             ChannelGate::None => return None,
             ChannelGate::SqueezeExcite(ratio) => {
                 let reduced = round_channels(width as f64 * ratio, 8);
-                Gate::SqueezeExcite(SqueezeExcite::new(p, width, reduced))
+                Gate::SqueezeExcite(Box::new(SqueezeExcite::new(p, width, reduced)))
             }
             ChannelGate::Efficient => Gate::Efficient(EfficientChannelAttention::new(p, width)),
         })
@@ -225,7 +97,7 @@ impl Mixer {
 #[derive(Debug)]
 enum Shortcut {
     Identity,
-    Projection(ConvBn),
+    Projection(Box<ConvBn>),
     Nothing,
 }
 
@@ -284,7 +156,12 @@ impl Block {
             Middle::OfInput(_) => Shortcut::Nothing,
             Middle::Doubling => {
                 let strided = ConvConfig::pointwise().with_stride(stride);
-                Shortcut::Projection(conv_bn(&(p / "shortcut"), inputs, channels, strided))
+                Shortcut::Projection(Box::new(conv_bn(
+                    &(p / "shortcut"),
+                    inputs,
+                    channels,
+                    strided,
+                )))
             }
         };
         let last_activation = match config.middle {

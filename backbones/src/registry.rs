@@ -55,13 +55,16 @@ fn glob_matches(glob: &[u8], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
+    use std::collections::HashMap;
 
     #[test]
     fn names_and_aliases_are_unique() {
-        let mut seen = HashSet::new();
-        for name in variants().flat_map(names) {
-            assert!(seen.insert(normalised(name)), "{name} names two variants");
+        let mut named = HashMap::new();
+        for variant in variants() {
+            for name in names(variant) {
+                let first = named.entry(normalised(name)).or_insert(variant.name);
+                assert_eq!(*first, variant.name, "{name} names two variants");
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 // What libtorch has and tch does not pass on: oneDNN's prepacked operators, memory formats, inference mode.
 // Every function that can fail returns null and leaves the message in zoo_last_error().
 #include <ATen/ATen.h>
+#include <ATen/TracerMode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/InferenceMode.h>
 #include <optional>
@@ -43,6 +44,12 @@ const char *zoo_last_error() { return last_error.c_str(); }
 
 void *zoo_inference_mode_enter() { return new c10::InferenceMode(true); }
 void zoo_inference_mode_leave(void *guard) { delete static_cast<c10::InferenceMode *>(guard); }
+
+void zoo_allow_tf32(bool allowed) {
+  at::globalContext().setAllowTF32CuDNN(allowed);
+  at::globalContext().setAllowTF32CuBLAS(allowed);
+}
+bool zoo_is_tracing() { return at::tracer::impl::is_dispatch_enabled(); }
 
 Tensor *zoo_channels_last(const Tensor *x) {
   return guarded([&] { return x->contiguous(at::MemoryFormat::ChannelsLast); });

@@ -119,7 +119,7 @@ impl SelfAttention {
         norm.fold_into(&mut self.qkv);
     }
 
-    /// Absorbs a scale of the output ([width], float64).
+    /// Absorbs a scale of the output (`[width]`, float64).
     pub fn fold_output(&mut self, scale: &Tensor) {
         self.proj.fold_output(scale);
     }

@@ -41,7 +41,7 @@ impl BatchNorm {
         )
     }
 
-    /// The norm as y = scale * x + shift, both [C] in float64.
+    /// The norm as y = scale * x + shift, both `[C]` in float64.
     pub fn scale_shift(&self) -> (Tensor, Tensor) {
         let double = |t: &Tensor| t.detach().to_kind(Kind::Double);
         let scale = double(&self.weight) / (double(&self.running_var) + self.eps).sqrt();

@@ -57,7 +57,7 @@ impl BottleneckAttention {
             .unflatten(2, [height, width])
     }
 
-    /// Absorbs a scale of the output channels ([C], float64) into the values; call before `fuse`.
+    /// Absorbs a scale of the output channels (`[C]`, float64) into the values; call before `fuse`.
     pub fn fold_output_scale(&mut self, scale: &Tensor) {
         let ones = Tensor::ones([2 * self.channels], (Kind::Double, scale.device()));
         let scale = Tensor::cat(&[&ones, scale], 0);

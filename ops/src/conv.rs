@@ -96,7 +96,7 @@ impl ConvConfig {
     }
 }
 
-/// A 2-d convolution. Names: `weight` [out, in / groups, kh, kw], `bias` [out].
+/// A 2-d convolution. Names: `weight` [out, in / groups, kh, kw], `bias` `[out]`.
 #[derive(Debug)]
 pub struct Conv2d {
     weight: Weight,
@@ -154,7 +154,7 @@ impl Conv2d {
         x.conv2d(weight, bias, g.stride, g.padding, g.dilation, g.groups)
     }
 
-    /// Absorbs an affine map of each output channel, y -> scale * y + shift (both [out], float64).
+    /// Absorbs an affine map of each output channel, y -> scale * y + shift (both `[out]`, float64).
     pub fn fold_output(&mut self, scale: &Tensor, shift: &Tensor) {
         let weight = self.weight.double() * scale.reshape([-1, 1, 1, 1]);
         let bias = match &self.bias {
@@ -164,7 +164,7 @@ impl Conv2d {
         self.set(weight, bias);
     }
 
-    /// Absorbs an affine map of each input channel, x -> scale * x + shift (both [in], float64).
+    /// Absorbs an affine map of each input channel, x -> scale * x + shift (both `[in]`, float64).
     ///
     /// Exact only where no zero padding is read: convolutions without padding and groups.
     pub fn fold_input(&mut self, scale: &Tensor, shift: &Tensor) {

@@ -3,6 +3,14 @@
 //! Windows (a list of one block, the window itself), routed regions (the blocks that routing chose) and global
 //! attention (one block, the map) are the same operator with other lists.
 
+mod fused;
+mod kernel;
+mod simd;
+#[cfg(test)]
+mod tests;
+
+pub use fused::{Bias, Pattern, Tiles, applies, attend};
+
 use crate::Regions;
 use crate::routing::gather_regions;
 use tch::{Kind, Tensor};
@@ -19,6 +27,8 @@ pub struct GroupedAttention {
     pub heads: i64,
     /// Factor of the dot products.
     pub scale: f64,
+    /// Whether the fused form may be taken where it applies.
+    pub fused: bool,
 }
 
 impl GroupedAttention {
@@ -26,6 +36,9 @@ impl GroupedAttention {
     ///
     /// `index` [B, regions, K] (int64) lists the key blocks of each group; without it each region sees itself.
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, index: Option<&Tensor>) -> Tensor {
+        if self.fused && applies(&[q, k, v]) {
+            return self.attend(q, k, v, index);
+        }
         let map = [q.size()[1], q.size()[2]];
         let queries = self.partition(q);
         let (keys, values) = match index {
@@ -37,6 +50,18 @@ impl GroupedAttention {
         let v = split_heads(&values, self.heads);
         let out = softmax_attention(&q, &k, &v, self.scale);
         crate::crop(&self.regions.merge(&join_heads(&out)), map)
+    }
+
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, index: Option<&Tensor>) -> Tensor {
+        let by_head = |x: &Tensor| x.unflatten(-1, [self.heads, -1]);
+        let pattern = Pattern {
+            queries: self.regions.into(),
+            keys: self.regions.into(),
+            index,
+            scale: self.scale,
+            bias: Bias::None,
+        };
+        attend(&by_head(q), &by_head(k), &by_head(v), &pattern)
     }
 
     fn partition(&self, x: &Tensor) -> Tensor {

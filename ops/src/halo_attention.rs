@@ -1,6 +1,6 @@
 //! Blocked local self-attention with halos (HaloNet, Vaswani et al., 2021), as timm's `HaloAttn` defines it.
 
-use crate::partition::{HaloSide, from_blocks, halo_windows, to_blocks};
+use crate::partition::{HaloSide, Inside, from_blocks, halo_windows, to_blocks};
 use crate::relative_position::{PositionLogits, RelativePosition2d};
 use crate::taps::{self, Tap};
 use crate::{Conv2d, ConvConfig};
@@ -98,14 +98,17 @@ impl HaloAttention {
 
     /// [B, C, H, W] to [B, heads * v_dim, H / stride, W / stride]; H and W must be multiples of the block.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let side = |length| HaloSide::new(length, self.config.block, self.config.halo);
-        let sides = [side(x.size()[2]), side(x.size()[3])];
-        let compact = self.fused && !taps::recording();
-        let parts = self.parts(x, sides, compact);
-        let attended = if compact && sides.iter().any(HaloSide::has_compact_form) {
-            self.attend_inside(&parts, sides)
+        let fused = self.fused && !taps::recording();
+        let sides = [x.size()[2], x.size()[3]].map(|length| {
+            let side = HaloSide::new(length, self.config.block, self.config.halo);
+            if fused { side.merged() } else { side }
+        });
+        let parts = self.parts(x, sides);
+        let position = self.position(&parts, sides);
+        let attended = if fused && self.config.qk_dim == self.config.v_dim {
+            self.attend_fused(&parts, &position)
         } else {
-            self.attend(&parts, sides)
+            self.attend(&parts, &position, sides)
         };
         let block = self.config.block / self.config.query_stride();
         let blocks = self
@@ -119,7 +122,7 @@ impl HaloAttention {
         }
     }
 
-    fn parts(&self, x: &Tensor, sides: [HaloSide; 2], compact: bool) -> Parts {
+    fn parts(&self, x: &Tensor, sides: [HaloSide; 2]) -> Parts {
         let HaloConfig {
             heads,
             qk_dim,
@@ -131,7 +134,7 @@ impl HaloAttention {
             .unflatten(5, [heads, qk_dim])
             .permute([0, 1, 2, 5, 3, 4, 6])
             .flatten(0, 3);
-        let kv = halo_windows(&self.kv.forward(x), sides, compact)
+        let kv = halo_windows(&self.kv.forward(x), sides)
             .unflatten(3, [heads, qk_dim + v_dim])
             .permute([0, 1, 2, 3, 5, 6, 4])
             .flatten(4, 5)
@@ -149,18 +152,25 @@ impl HaloAttention {
         t.unflatten(0, [-1, nh, nw, self.config.heads])
     }
 
-    /// q k^T / sqrt(d), [N, bq bq, keys].
-    fn scores(&self, parts: &Parts) -> Tensor {
-        let q = parts.q.flatten(1, 2) * self.config.scale();
-        q.bmm(&parts.k.transpose(1, 2))
+    /// Position logits; a merged line's is log(sum(exp)) of those of the lines that it stands for.
+    fn position(&self, parts: &Parts, sides: [HaloSide; 2]) -> PositionLogits {
+        let position = self.position.logits(&parts.q);
+        let merged = |logits: Tensor, axis: usize| match sides[axis].is_merged() {
+            true => merge_outside(&self.by_block(&logits, sides), axis as i64 + 1, sides[axis])
+                .flatten(0, 3),
+            false => logits,
+        };
+        PositionLogits {
+            rows: merged(position.rows, 0),
+            columns: merged(position.columns, 1),
+        }
     }
 
     /// The definition: [N, bq bq, v_dim].
-    fn attend(&self, parts: &Parts, sides: [HaloSide; 2]) -> Tensor {
-        let position = self.position.logits(&parts.q);
-        let attn = position
-            .add_to(&self.scores(parts))
-            .softmax(-1, None::<Kind>);
+    fn attend(&self, parts: &Parts, position: &PositionLogits, sides: [HaloSide; 2]) -> Tensor {
+        let q = parts.q.flatten(1, 2) * self.config.scale();
+        let scores = q.bmm(&parts.k.transpose(1, 2));
+        let attn = position.add_to(&scores).softmax(-1, None::<Kind>);
         if taps::recording() {
             self.pos_logits.see(&self.by_head(&position.sum(), sides));
             self.attn.see(&self.by_head(&attn, sides));
@@ -168,43 +178,20 @@ impl HaloAttention {
         attn.bmm(&parts.v)
     }
 
-    /// The same from the keys inside of the map; those outside add their known weight to the softmax's denominator.
-    fn attend_inside(&self, parts: &Parts, sides: [HaloSide; 2]) -> Tensor {
-        let position = self.position.logits(&parts.q);
-        let (position, outside) = Self::split(
-            self.by_block(&position.rows, sides),
-            self.by_block(&position.columns, sides),
-            sides,
-        );
-        let logits = position.add_to(&self.scores(parts));
-        let keys = logits.size()[2];
-        Tensor::cat(&[logits, outside], 2)
-            .softmax(-1, None::<Kind>)
-            .narrow(2, 0, keys)
-            .bmm(&parts.v)
-    }
-
-    /// Position logits of the keys inside, and log(sum(exp)) [N, bq bq, 1] of those outside.
-    ///
-    /// Rows and columns separate: outside are (outer rows, all columns) and (inner rows, outer columns).
-    fn split(rows: Tensor, columns: Tensor, sides: [HaloSide; 2]) -> (PositionLogits, Tensor) {
-        let weight = |t: &Tensor| t.logsumexp([-1i64].as_slice(), false);
-        let (inner_rows, outer_rows) = split_side(&rows, 1, sides[0]);
-        let (inner_columns, outer_columns) = split_side(&columns, 2, sides[1]);
-        let outside = [
-            outer_rows.map(|outer| weight(&outer) + weight(&columns)),
-            outer_columns.map(|outer| weight(&inner_rows) + weight(&outer)),
-        ];
-        let outside = outside
-            .into_iter()
-            .flatten()
-            .reduce(|a, b| a.logaddexp(&b))
-            .expect("a side with a compact form");
-        let inside = PositionLogits {
-            rows: inner_rows.flatten(0, 3),
-            columns: inner_columns.flatten(0, 3),
-        };
-        (inside, outside.flatten(4, 5).flatten(0, 3).unsqueeze(-1))
+    /// The same as one kernel that keeps no attention map.
+    fn attend_fused(&self, parts: &Parts, position: &PositionLogits) -> Tensor {
+        let one_head = |t: &Tensor| t.unsqueeze(1);
+        Tensor::scaled_dot_product_attention(
+            &one_head(&parts.q.flatten(1, 2)),
+            &one_head(&parts.k),
+            &one_head(&parts.v),
+            Some(one_head(&position.sum())),
+            0.0,
+            false,
+            self.config.scale(),
+            false,
+        )
+        .squeeze_dim(1)
     }
 
     /// [N, queries, keys] as records have it: [B heads, blocks, queries, keys].
@@ -225,8 +212,8 @@ impl HaloAttention {
         self.kv.fold_output(&scale, &scale.zeros_like());
     }
 
-    /// Declares the weights final: packed kernels, and no work on keys outside of the map where a map has at most two
-    /// blocks along a side.
+    /// Declares the weights final: packed kernels, and hardly any work on keys outside of the map where a map has at
+    /// most two blocks along a side.
     pub fn fuse(&mut self) {
         self.q.fuse();
         self.kv.fuse();
@@ -235,28 +222,37 @@ impl HaloAttention {
     }
 }
 
-/// Parts the logits [.., window] of each block along `axis` into those inside of the map and outside.
-fn split_side(logits: &Tensor, axis: i64, side: HaloSide) -> (Tensor, Option<Tensor>) {
-    if !side.has_compact_form() {
-        return (logits.shallow_clone(), None);
-    }
-    let window = logits.size()[6];
-    let (inside, outside): (Vec<_>, Vec<_>) = side
+/// Logits [.., window] of each block along `axis`, those of lines outside of the map merged into one line.
+///
+/// The keys there are zero, so that their logits are position terms only and their sum of exponentials is all that
+/// the softmax needs.
+fn merge_outside(logits: &Tensor, axis: i64, side: HaloSide) -> Tensor {
+    let merged: Vec<Tensor> = side
         .inside()
         .into_iter()
         .enumerate()
-        .map(|(i, range)| {
-            let block = logits.narrow(axis, i as i64, 1);
-            let before = block.narrow(-1, 0, range.start);
-            let after = block.narrow(-1, range.end, window - range.end);
-            let inside = block.narrow(-1, range.start, range.end - range.start);
-            (inside, Tensor::cat(&[before, after], -1))
-        })
-        .unzip();
-    (
-        Tensor::cat(&inside, axis),
-        Some(Tensor::cat(&outside, axis)),
-    )
+        .map(
+            |(
+                i,
+                Inside {
+                    lines,
+                    outside_first,
+                },
+            )| {
+                let block = logits.narrow(axis, i as i64, 1);
+                let window = block.size()[6];
+                let before = block.narrow(-1, 0, lines.start);
+                let after = block.narrow(-1, lines.end, window - lines.end);
+                let inside = block.narrow(-1, lines.start, lines.end - lines.start);
+                let outside = Tensor::cat(&[before, after], -1).logsumexp([-1i64].as_slice(), true);
+                match outside_first {
+                    true => Tensor::cat(&[outside, inside], -1),
+                    false => Tensor::cat(&[inside, outside], -1),
+                }
+            },
+        )
+        .collect();
+    Tensor::cat(&merged, axis)
 }
 
 #[cfg(test)]

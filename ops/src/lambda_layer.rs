@@ -110,3 +110,67 @@ impl LambdaLayer {
         self.qkv.fuse();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn both_forms_are_the_definition() {
+        let _no_grad = tch::no_grad_guard();
+        let config = LambdaConfig {
+            heads: 2,
+            qk_dim: 3,
+            receptive: 5,
+        };
+        let mut store = nn::VarStore::new(Device::Cpu);
+        let mut layer = LambdaLayer::new(store.root(), 8, config);
+        store.double();
+        for (name, t) in store.variables().iter_mut() {
+            let spread = if name.ends_with("running_var") {
+                1.0
+            } else {
+                -1.0
+            };
+            let _ = t.uniform_(spread * 0.5, 1.5);
+        }
+        let vars = store.variables();
+        let x = Tensor::randn([2, 8, 4, 3], (Kind::Double, Device::Cpu));
+        let norm = |t: Tensor, name: &str| {
+            let of = |part: &str| vars[&format!("{name}.{part}")].reshape([1, -1, 1, 1]);
+            (t - of("running_mean")) / (of("running_var") + 1e-5).sqrt() * of("weight") + of("bias")
+        };
+        let qkv = x.conv2d(&vars["qkv.weight"], None::<&Tensor>, 1, 0, 1, 1);
+        let q = norm(qkv.narrow(1, 0, 6), "norm_q");
+        let k = qkv.narrow(1, 6, 3).flatten(2, 3).softmax(-1, None::<Kind>);
+        let v = norm(qkv.narrow(1, 9, 4), "norm_v");
+        let (filters, bias) = (&vars["conv_lambda.weight"], &vars["conv_lambda.bias"]);
+        let expected = x.zeros_like();
+        for (b, c) in (0..2).flat_map(|b| (0..8).map(move |c| (b, c))) {
+            let (head, channel) = (c / 4, c % 4);
+            let v = v.get(b).get(channel);
+            for (y, x) in (0..4).flat_map(|y| (0..3).map(move |x| (y, x))) {
+                let mut sum = 0.0;
+                for d in 0..3 {
+                    let content = k.get(b).get(d).dot(&v.flatten(0, 1)).double_value(&[]);
+                    let mut position = bias.double_value(&[d]);
+                    for (i, j) in (0..5).flat_map(|i| (0..5).map(move |j| (i, j))) {
+                        let (row, column) = (y + i - 2, x + j - 2);
+                        if (0..4).contains(&row) && (0..3).contains(&column) {
+                            position += filters.double_value(&[d, 0, i, j, 0])
+                                * v.double_value(&[row, column]);
+                        }
+                    }
+                    sum += q.double_value(&[b, head * 3 + d, y, x]) * (content + position);
+                }
+                let _ = expected.get(b).get(c).get(y).get(x).fill_(sum);
+            }
+        }
+        for form in ["composed", "fused"] {
+            let error = (layer.forward(&x) - &expected).abs().max();
+            assert!(error.double_value(&[]) < 1e-12, "{form}");
+            layer.fuse();
+        }
+    }
+}

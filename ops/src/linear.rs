@@ -5,7 +5,7 @@ use crate::batch_norm::Weight;
 use crate::onednn::{self, Packs};
 use tch::{Device, Tensor, nn};
 
-/// y = x W^T + b over the last axis. Names: `weight` [out, in], `bias` [out].
+/// y = x W^T + b over the last axis. Names: `weight` [out, in], `bias` `[out]`.
 #[derive(Debug)]
 pub struct Linear {
     weight: Weight,
@@ -85,12 +85,12 @@ impl Linear {
         residual + x.linear(&weight, bias.as_ref())
     }
 
-    /// Weight [out, in] and bias [out] in float64, outside autograd.
+    /// Weight [out, in] and bias `[out]` in float64, outside autograd.
     pub fn exact(&self) -> (Tensor, Option<Tensor>) {
         (self.weight.double(), self.bias.as_ref().map(Weight::double))
     }
 
-    /// Absorbs an affine map of the input, x -> scale * x + shift (both [in], float64).
+    /// Absorbs an affine map of the input, x -> scale * x + shift (both `[in]`, float64).
     pub fn fold_input(&mut self, scale: &Tensor, shift: &Tensor) {
         let weight = matrix(self.weight.double());
         let moved = weight.mv(shift);
@@ -102,7 +102,7 @@ impl Linear {
         self.weight = self.weight.refolded(weight * scale);
     }
 
-    /// Absorbs a scale of the output rows ([out], float64): y -> scale * y.
+    /// Absorbs a scale of the output rows (`[out]`, float64): y -> scale * y.
     pub fn fold_output(&mut self, scale: &Tensor) {
         self.weight = self
             .weight

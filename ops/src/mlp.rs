@@ -36,7 +36,7 @@ impl Mlp {
         norm.fold_into(&mut self.fc1);
     }
 
-    /// Absorbs a scale of the output ([width], float64).
+    /// Absorbs a scale of the output (`[width]`, float64).
     pub fn fold_output(&mut self, scale: &Tensor) {
         self.fc2.fold_output(scale);
     }

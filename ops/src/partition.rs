@@ -29,26 +29,55 @@ pub fn from_blocks(blocks: &Tensor) -> Tensor {
         .permute([0, 3, 1, 2])
 }
 
-/// Where along one side of a map the blocks' windows lie that hold every key inside the map once.
+/// How windows lie along one side of a map: each block of `block` pixels sees `halo` more in both directions.
 ///
-/// A block of `block` pixels sees `halo` more on both sides. Pixels outside of the map are keys too (zeros), but
-/// beside one block or two they fill a large part of each window, and as many of them in each: then the windows
-/// can leave them out.
+/// Lines outside of the map are keys too, all of them zero. Where a side has one block or two, they fill a large part
+/// of every window, and as many lines in each: a *merged* window keeps one zero line for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HaloSide {
     block: i64,
     halo: i64,
     blocks: i64,
+    merged: bool,
+}
+
+/// Lines of a window: the range inside of the map, and whether the lines outside go before it or after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside {
+    /// Lines of the full window that are inside.
+    pub lines: Range<i64>,
+    /// Whether the merged line is the window's first; otherwise it is its last.
+    pub outside_first: bool,
 }
 
 impl HaloSide {
-    /// A side of `length` pixels, a multiple of `block`.
+    /// A side of `length` pixels, a multiple of `block`, with full windows.
     pub fn new(length: i64, block: i64, halo: i64) -> Self {
         HaloSide {
             block,
             halo,
             blocks: length / block,
+            merged: false,
         }
+    }
+
+    /// The same with merged windows, where that makes them smaller.
+    pub fn merged(self) -> Self {
+        let outside = if self.blocks == 1 {
+            2 * self.halo
+        } else {
+            self.halo
+        };
+        let alike = self.blocks == 1 || (self.blocks == 2 && self.halo <= self.block);
+        HaloSide {
+            merged: alike && outside > 1,
+            ..self
+        }
+    }
+
+    /// Whether windows are merged.
+    pub fn is_merged(&self) -> bool {
+        self.merged
     }
 
     /// Blocks along the side.
@@ -56,52 +85,42 @@ impl HaloSide {
         self.blocks
     }
 
-    /// The same side with every window reaching over the border, as the definition has it.
-    fn step_and_window(&self, compact: bool) -> (i64, i64) {
-        match (compact && self.has_compact_form(), self.blocks) {
-            (true, 1) => (self.block, self.block),
-            (true, _) => (self.block - self.halo, self.block + self.halo),
-            (false, _) => (self.block, self.block + 2 * self.halo),
+    /// Zero lines before and after the map, the size of a window and the step between windows.
+    fn layout(&self) -> ([i64; 2], i64, i64) {
+        let HaloSide { block, halo, .. } = *self;
+        match (self.merged, self.blocks) {
+            (true, 1) => ([0, 1], block + 1, 1),
+            (true, _) => ([1, 1], block + halo + 1, block - halo + 1),
+            (false, _) => ([halo, halo], block + 2 * halo, block),
         }
     }
 
-    /// Whether all windows hold equally many pixels of the map, fewer than their size.
-    pub fn has_compact_form(&self) -> bool {
-        self.halo > 0 && (self.blocks == 1 || (self.blocks == 2 && self.halo < self.block))
-    }
-
-    /// The window rows inside the map, for each block of a side with a compact form.
-    pub fn inside(&self) -> Vec<Range<i64>> {
-        let (block, halo) = (self.block, self.halo);
-        let inside = |i: i64| {
-            let from = (halo - i * block).max(0);
-            let to = (halo + (self.blocks - i) * block).min(block + 2 * halo);
-            from..to
+    /// For each block of a merged side, which lines of its full window are inside of the map.
+    pub fn inside(&self) -> Vec<Inside> {
+        let HaloSide {
+            block,
+            halo,
+            blocks,
+            ..
+        } = *self;
+        let inside = |i: i64| Inside {
+            lines: (halo - i * block).max(0)..(halo + (blocks - i) * block).min(block + 2 * halo),
+            outside_first: blocks > 1 && i == 0,
         };
-        (0..self.blocks).map(inside).collect()
+        (0..blocks).map(inside).collect()
     }
 }
 
-/// The windows of keys [B, nh, nw, C, wh, ww] around the blocks of a map [B, C, H, W].
+/// The windows of keys [B, nh, nw, C, wh, ww] around the blocks of a map [B, C, H, W]: a view of the padded map.
 ///
-/// Window (i, j) holds rows `i block - halo .. (i + 1) block + halo`, columns alike, zeros outside of the map.
-/// A `compact` side leaves those zeros out where [`HaloSide::has_compact_form`]. Without padding it is a view.
-pub fn halo_windows(x: &Tensor, sides: [HaloSide; 2], compact: bool) -> Tensor {
-    let border = |side: HaloSide| match compact && side.has_compact_form() {
-        true => 0,
-        false => side.halo,
-    };
-    let (top, left) = (border(sides[0]), border(sides[1]));
-    let padded = match (top, left) {
-        (0, 0) => x.shallow_clone(),
-        _ => x.constant_pad_nd([left, left, top, top]),
-    };
-    let (row_step, rows) = sides[0].step_and_window(compact);
-    let (column_step, columns) = sides[1].step_and_window(compact);
-    padded
+/// The full window of block (i, j) holds rows `i block - halo .. (i + 1) block + halo`, columns alike, zeros outside of
+/// the map.
+pub fn halo_windows(x: &Tensor, sides: [HaloSide; 2]) -> Tensor {
+    let [(rows, height, row_step), (columns, width, column_step)] = sides.map(|s| s.layout());
+    x.constant_pad_nd([columns[0], columns[1], rows[0], rows[1]])
         .permute([0, 2, 3, 1])
-        .unfold(1, rows, row_step)
-        .unfold(2, columns, column_step)
+        .unfold(1, height, row_step)
+        .unfold(2, width, column_step)
 }
 
 #[cfg(test)]
@@ -133,7 +152,7 @@ mod tests {
                 HaloSide::new(height, block, halo),
                 HaloSide::new(width, block, halo),
             ];
-            let windows = halo_windows(&x, sides, false);
+            let windows = halo_windows(&x, sides);
             let (nh, nw) = (height / block, width / block);
             assert_eq!(windows.size(), [2, nh, nw, 3, 10, 10]);
             for (bi, bj, i, j) in [(0, 0, 0, 9), (nh - 1, nw - 1, 4, 6), (0, nw - 1, 9, 0)] {
@@ -149,27 +168,38 @@ mod tests {
     }
 
     #[test]
-    fn compact_windows_are_the_inside_of_the_full_ones() {
+    fn merged_windows_are_the_inside_of_the_full_ones_and_one_zero_line() {
         for (height, width) in [(4, 4), (4, 8), (8, 8), (8, 12), (12, 12)] {
             let x = map(height, width);
-            let sides = [HaloSide::new(height, 4, 3), HaloSide::new(width, 4, 3)];
-            let (full, compact) = (
-                halo_windows(&x, sides, false),
-                halo_windows(&x, sides, true),
-            );
-            for bi in 0..sides[0].blocks() {
-                for bj in 0..sides[1].blocks() {
-                    let mut expected = full.select(1, bi).select(1, bj);
-                    for (axis, side, b) in [(2, sides[0], bi), (3, sides[1], bj)] {
-                        if side.has_compact_form() {
-                            let inside = side.inside()[b as usize].clone();
-                            let length = inside.end - inside.start;
-                            expected = expected.narrow(axis, inside.start, length);
-                        }
+            let full = [HaloSide::new(height, 4, 3), HaloSide::new(width, 4, 3)];
+            let merged = full.map(HaloSide::merged);
+            let windows = halo_windows(&x, full);
+            let smaller = halo_windows(&x, merged);
+            for (bi, bj) in (0..height / 4).flat_map(|i| (0..width / 4).map(move |j| (i, j))) {
+                let mut expected = windows.select(1, bi).select(1, bj);
+                for (axis, side, b) in [(2, merged[0], bi), (3, merged[1], bj)] {
+                    if side.is_merged() {
+                        let Inside {
+                            lines,
+                            outside_first,
+                        } = side.inside()[b as usize].clone();
+                        let inside = expected.narrow(axis, lines.start, lines.end - lines.start);
+                        let zeros = inside.narrow(axis, 0, 1).zeros_like();
+                        expected = match outside_first {
+                            true => Tensor::cat(&[zeros, inside], axis),
+                            false => Tensor::cat(&[inside, zeros], axis),
+                        };
                     }
-                    assert!(compact.select(1, bi).select(1, bj).equal(&expected));
                 }
+                assert!(smaller.select(1, bi).select(1, bj).equal(&expected));
             }
         }
+    }
+
+    #[test]
+    fn windows_are_merged_only_where_that_makes_them_smaller() {
+        let merged = |length, halo| HaloSide::new(length, 4, halo).merged().is_merged();
+        assert!(merged(4, 1) && merged(8, 2) && merged(8, 4));
+        assert!(!merged(4, 0) && !merged(8, 1) && !merged(12, 3) && !merged(8, 5));
     }
 }

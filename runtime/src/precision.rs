@@ -10,6 +10,9 @@ pub enum Precision {
     /// IEEE single.
     #[default]
     F32,
+    /// Single, with the factors of products rounded to 10 bits of mantissa: CUDA only. What PyTorch calls float32 in
+    /// convolutions on a GPU unless told otherwise.
+    Tf32,
     /// IEEE double: for parity.
     F64,
     /// bfloat16.
@@ -22,7 +25,7 @@ impl Precision {
     /// The kind of the tensors.
     pub fn kind(self) -> Kind {
         match self {
-            Precision::F32 => Kind::Float,
+            Precision::F32 | Precision::Tf32 => Kind::Float,
             Precision::F64 => Kind::Double,
             Precision::Bf16 => Kind::BFloat16,
             Precision::F16 => Kind::Half,
@@ -32,6 +35,7 @@ impl Precision {
     fn names(self) -> [&'static str; 2] {
         match self {
             Precision::F32 => ["f32", "float32"],
+            Precision::Tf32 => ["tf32", "tensorfloat32"],
             Precision::F64 => ["f64", "float64"],
             Precision::Bf16 => ["bf16", "bfloat16"],
             Precision::F16 => ["f16", "float16"],
@@ -41,15 +45,15 @@ impl Precision {
 
 /// Not a precision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a precision: say f32, f64, bf16 or f16")]
+#[error("`{0}` is not a precision: say f32, tf32 (CUDA), f64, bf16 or f16")]
 pub struct UnknownPrecision(String);
 
 impl FromStr for Precision {
     type Err = UnknownPrecision;
 
     fn from_str(s: &str) -> Result<Self, UnknownPrecision> {
-        use Precision::{Bf16, F16, F32, F64};
-        [F32, F64, Bf16, F16]
+        use Precision::{Bf16, F16, F32, F64, Tf32};
+        [F32, Tf32, F64, Bf16, F16]
             .into_iter()
             .find(|p| p.names().contains(&s))
             .ok_or_else(|| UnknownPrecision(s.to_owned()))

@@ -6,7 +6,7 @@ use crate::{Device, DeviceError, Precision};
 use std::collections::BTreeMap;
 use tch::{Tensor, nn};
 use zoo_backbones::{Backbone, BuildOptions, Stage, Variant};
-use zoo_ops::{channels_last, inference_mode, taps};
+use zoo_ops::{allow_tf32, channels_last, inference_mode, taps};
 use zoo_weights::{Dtype, LoadReport, TensorData};
 
 /// How to open a [`Session`].
@@ -42,6 +42,9 @@ pub enum SessionError {
     /// The device can not be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// TF32 is a format of GPUs.
+    #[error("tf32 is a format of CUDA devices: say --device cuda, or --dtype f32")]
+    Tf32OnCpu,
     /// The weights do not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -86,6 +89,9 @@ impl Session {
         options: &Options,
     ) -> Result<Session, SessionError> {
         let device = options.device.open()?;
+        if options.precision == Precision::Tf32 && options.device == Device::Cpu {
+            return Err(SessionError::Tf32OnCpu);
+        }
         if let Some(threads) = options.threads {
             tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
         }
@@ -207,6 +213,9 @@ impl Session {
 
     fn run<T>(&self, x: &Tensor, f: impl FnOnce(&Tensor) -> T) -> Result<T, SessionError> {
         self.check(x)?;
+        if self.options.device != Device::Cpu {
+            allow_tf32(self.options.precision == Precision::Tf32);
+        }
         guarded(|| inference_mode(|| f(&self.prepare(x))))
             .map_err(|reason| engine_error(self.variant, &self.options, reason))
     }
@@ -255,7 +264,7 @@ fn count_params(store: &nn::VarStore) -> u64 {
 /// Casts the floating-point variables; indices stay integers.
 fn convert(store: &mut nn::VarStore, precision: Precision) {
     match precision {
-        Precision::F32 => store.float(),
+        Precision::F32 | Precision::Tf32 => store.float(),
         Precision::F64 => store.double(),
         Precision::Bf16 => store.bfloat16(),
         Precision::F16 => store.half(),

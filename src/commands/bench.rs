@@ -5,7 +5,7 @@ use super::{Exit, model, stop_on_interrupt};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::Tensor;
 use zoo::backbones::Variant;
 use zoo::eval::bench::worker::{self, Worker};
@@ -156,7 +156,7 @@ fn formula_input(batch: usize, [height, width]: [i64; 2], salt: &str) -> Tensor 
 }
 
 /// As many readable images as the largest batch needs, [N, 3, H, W].
-fn load_images(dir: &PathBuf, variant: &Variant, batches: &[usize]) -> Result<Tensor> {
+fn load_images(dir: &Path, variant: &Variant, batches: &[usize]) -> Result<Tensor> {
     let options = OpenOptions {
         need_labels: false,
         ..OpenOptions::default()

@@ -236,8 +236,8 @@ fn header(
         threads,
         shard: arguments.shard,
         machine: machine(),
-        // The drawn set is not what anybody reported on.
-        reported: (matches!(arguments.imagenet, Some(Some(_))))
+        // Nobody reported on untrained weights, or on the drawn set.
+        reported: (source.trained() && matches!(arguments.imagenet, Some(Some(_))))
             .then(|| variant.reported.first())
             .flatten()
             .map(|r| Reported {

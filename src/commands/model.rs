@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use std::path::PathBuf;
 use zoo::backbones::{self, BuildOptions, Interpolation, Preprocessing, Variant};
 use zoo::images::Transform;
 use zoo::runtime::{Device, Options, Precision, Session, WeightsSource};
@@ -23,7 +22,7 @@ pub struct ModelArguments {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     pub device: Device,
-    /// f32, f64, bf16 or f16.
+    /// f32, tf32 (CUDA only), f64, bf16 or f16.
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
     /// Threads of libtorch's operators. Default: all cores.
@@ -142,7 +141,7 @@ pub fn describe(p: &Preprocessing) -> String {
 }
 
 /// The image file as the model's input, [3, H, W].
-pub fn read_image(path: &PathBuf, transform: &Transform) -> Result<Vec<f32>> {
+pub fn read_image(path: &std::path::Path, transform: &Transform) -> Result<Vec<f32>> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     let image = zoo::images::decode(&bytes).with_context(|| path.display().to_string())?;
     let (height, width) = transform.size;

@@ -64,7 +64,8 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
     for path in find_records(&arguments.records)? {
         let record = Record::open(&path)?;
         let outcome = verify(&record, &check)?;
-        if !arguments.json && !(arguments.quiet && outcome.passed()) {
+        let hidden = arguments.json || (arguments.quiet && outcome.passed());
+        if !hidden {
             print_outcome(&outcome)?;
         }
         outcomes.push(outcome);

@@ -31,6 +31,7 @@ impl Check {
             tolerance: match precision {
                 Precision::F64 => 1e-9,
                 Precision::F32 => 1e-4,
+                Precision::Tf32 => 5e-3,
                 Precision::Bf16 | Precision::F16 => 5e-2,
             },
             options: Options::default(),

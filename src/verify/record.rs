@@ -21,9 +21,11 @@ pub struct Record {
     /// What is recorded, where it is no model (`neuron`, `encoding`, `energy`, ..).
     #[serde(default)]
     pub kind: Option<String>,
-    /// Salt of the formula weights and of the input.
+    /// Salt of the formula weights and of the input; records that store their tensors whole have none.
+    #[serde(default)]
     pub salt: String,
     /// Gain of the formula weights.
+    #[serde(default = "one")]
     pub gain: f64,
     /// [B, C, H, W].
     #[serde(default)]
@@ -42,6 +44,10 @@ pub struct Record {
     /// Where the `.json` was read from.
     #[serde(skip)]
     pub path: PathBuf,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 /// A record that can not be read.

@@ -110,7 +110,11 @@ const fn halo(block: i64, halo: i64, heads: i64) -> Attention {
     }
 }
 
-fn stages(channels: [i64; 4], blocks: [&str; 4], attention: [Attention; 4]) -> [StageConfig; 4] {
+pub(super) fn stages(
+    channels: [i64; 4],
+    blocks: [&str; 4],
+    attention: [Attention; 4],
+) -> [StageConfig; 4] {
     [0, 1, 2, 3].map(|i| StageConfig {
         channels: channels[i],
         blocks: blocks[i].to_owned(),
@@ -254,46 +258,6 @@ impl Config {
             image: [256, 256],
         }
     }
-
-    /// One of the paper's H0 to H7 by its own hyper-parameters. Queries and keys keep H1's width, values do not.
-    pub fn paper(sizes: &PaperSizes) -> Self {
-        let attention = |heads| Attention::Halo {
-            block: sizes.block,
-            halo: sizes.halo,
-            heads,
-            queries: QueryWidth::Whole,
-            values: sizes.value_width,
-        };
-        let third = "A".repeat(sizes.stage3_blocks);
-        Config {
-            stem: Stem::Seven,
-            stages: stages(
-                [64, 128, 256, 512].map(|c| (f64::from(c) * sizes.output_width) as i64),
-                ["AAA", "AAA", &third, "AAA"],
-                [4, 8, 8, 8].map(attention),
-            ),
-            activation: Activation::Relu,
-            final_conv: sizes.final_conv,
-            ..Self::h1()
-        }
-    }
-}
-
-/// A row of the paper's table of HaloNets.
-#[derive(Debug, Clone, Copy)]
-pub struct PaperSizes {
-    /// b, side of a block.
-    pub block: i64,
-    /// h, halo.
-    pub halo: i64,
-    /// r_v, width of the attention's values relative to H1.
-    pub value_width: f64,
-    /// r_b, width of the blocks' outputs relative to H1.
-    pub output_width: f64,
-    /// l_3, blocks of stage 3.
-    pub stage3_blocks: usize,
-    /// d_f, channels of the last 1x1 convolution.
-    pub final_conv: Option<i64>,
 }
 
 impl Stem {
@@ -303,7 +267,7 @@ impl Stem {
     }
 
     /// Input pixels per pixel of the stem's map.
-    fn stride(self) -> i64 {
+    pub(super) fn stride(self) -> i64 {
         if self == Stem::Three { 2 } else { 4 }
     }
 }
@@ -341,103 +305,5 @@ impl Config {
     /// Height and width of a stage's maps for inputs of the size that the variant is built for.
     pub(super) fn map_of_stage(&self, stage: usize) -> [i64; 2] {
         self.image.map(|side| side / (4 << stage))
-    }
-
-    /// Follows a size through the network; the error names the first attention that can not take its map.
-    pub(super) fn check_input(&self, input: [i64; 2]) -> Result<(), String> {
-        let [height, width] = input;
-        let refuse = |stage: usize, map: [i64; 2], needs: String| {
-            Err(format!(
-                "the attention of stage {} needs {needs}, and {height}x{width} inputs give it a map of {}x{}",
-                stage + 1,
-                map[0],
-                map[1]
-            ))
-        };
-        if height < 1 || width < 1 {
-            return Err(format!("an image of {height}x{width} has no pixels"));
-        }
-        let halved = |map: [i64; 2]| map.map(|side| (side + 1) / 2);
-        let mut map = (0..self.stem.stride().ilog2()).fold(input, |map, _| halved(map));
-        for (stage, sizes) in self.stages.iter().enumerate() {
-            for (i, kind) in sizes.blocks.chars().enumerate() {
-                let strided = i == 0 && self.stage_stride(stage) == 2;
-                let mut next = if strided { halved(map) } else { map };
-                match sizes.attention {
-                    _ if kind != 'A' => {}
-                    Attention::Halo { block, .. } => {
-                        if map.iter().any(|side| side % block != 0) {
-                            let multiple = self.whole_blocks();
-                            let needs = format!(
-                                "whole blocks of {block}x{block} pixels (multiples of {multiple} always fit)"
-                            );
-                            return refuse(stage, map, needs);
-                        }
-                        if strided && block % 2 == 1 {
-                            next = map.map(|side| side / 2);
-                        }
-                    }
-                    Attention::Bottleneck => {
-                        let [rows, columns] = self.map_of_stage(stage);
-                        if map != [rows, columns] {
-                            return refuse(stage, map, format!("a map of {rows}x{columns}"));
-                        }
-                    }
-                    Attention::Lambda => {}
-                }
-                map = next;
-            }
-        }
-        Ok(())
-    }
-
-    /// A number of pixels whose multiples are whole blocks everywhere.
-    fn whole_blocks(&self) -> i64 {
-        let needed = |(stage, sizes): (usize, &StageConfig)| match sizes.attention {
-            Attention::Halo { block, .. } if sizes.blocks.contains('A') => {
-                let only_first =
-                    sizes.blocks.rfind('A') == Some(0) && self.stage_stride(stage) == 2;
-                block * if only_first { 2 << stage } else { 4 << stage }
-            }
-            _ => 1,
-        };
-        self.stages
-            .iter()
-            .enumerate()
-            .map(needed)
-            .max()
-            .unwrap_or(1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn maps_must_be_whole_blocks() {
-        let resnet = Config::halonet26t();
-        assert!(resnet.check_input([256, 512]).is_ok());
-        assert!(resnet.check_input([255, 241]).is_ok(), "strides round up");
-        let error = resnet.check_input([288, 256]).unwrap_err();
-        assert!(
-            error.contains("stage 3") && error.contains("18x16"),
-            "{error}"
-        );
-        assert!(error.contains("multiples of 256"), "{error}");
-        let regnet = Config::haloregnetz_b();
-        assert!(regnet.check_input([448, 224]).is_ok());
-        assert!(regnet.check_input([336, 224]).is_err());
-        assert!(regnet.check_input([0, 224]).is_err());
-    }
-
-    #[test]
-    fn global_attention_takes_the_size_it_was_built_for() {
-        let square = Config::halo2botnet50ts([256, 256]);
-        assert!(square.check_input([256, 256]).is_ok());
-        let error = square.check_input([256, 512]).unwrap_err();
-        assert!(error.contains("8x8") && error.contains("8x16"), "{error}");
-        let wide = Config::lamhalobotnet50ts([256, 512]);
-        assert!(wide.check_input([256, 512]).is_ok());
     }
 }

@@ -43,6 +43,17 @@ const fn variant(name: &'static str, aliases: &'static [&'static str]) -> Varian
     }
 }
 
+/// A variant of the paper: nobody published weights, evaluation transform or names, so the latter two are timm's.
+const fn paper(name: &'static str, size: usize) -> Variant {
+    Variant {
+        preprocessing: Preprocessing {
+            source: "size: the paper; the rest was not published and is timm's for halonet_h1",
+            ..preprocessing(size, 0.94, IMAGENET)
+        },
+        ..variant(name, &[])
+    }
+}
+
 /// timm's models, then the paper's family as far as it is known.
 pub static VARIANTS: &[Variant] = &[
     Variant {
@@ -129,157 +140,50 @@ pub static VARIANTS: &[Variant] = &[
             &["lamhalobotnet50ts_256", "lamhalobotnet50ts_256.a1h_in1k"],
         )
     },
-    PAPER_H0,
-    PAPER_H1,
-    PAPER_H2,
-    PAPER_H3,
-    PAPER_H4,
-    PAPER_H5,
-    PAPER_H6,
-    PAPER_H7,
-];
-
-/// A variant of the paper: nobody published weights, evaluation transform or names, so the latter two are timm's.
-const fn paper(name: &'static str, size: usize) -> Variant {
     Variant {
-        preprocessing: Preprocessing {
-            source: "size: the paper; the rest was not published and is timm's for halonet_h1",
-            ..preprocessing(size, 0.94, IMAGENET)
-        },
-        ..variant(name, &[])
-    }
-}
-
-const PAPER_H0: Variant = Variant {
-    params: 5_502_248,
-    build: |p, o| {
-        let sizes = PaperSizes {
-            block: 8,
-            halo: 3,
-            value_width: 1.0,
-            output_width: 0.5,
-            stage3_blocks: 7,
-            final_conv: None,
-        };
-        build(p, Config::paper(&sizes), o)
+        params: 5_502_248,
+        build: |p, o| build(p, Config::paper(PaperSizes::H0), o),
+        ..paper("halonet-h0-paper", 256)
     },
-    ..paper("halonet-h0-paper", 256)
-};
-
-const PAPER_H1: Variant = Variant {
-    params: 8_101_352,
-    build: |p, o| {
-        let sizes = PaperSizes {
-            block: 8,
-            halo: 3,
-            value_width: 1.0,
-            output_width: 1.0,
-            stage3_blocks: 10,
-            final_conv: None,
-        };
-        build(p, Config::paper(&sizes), o)
+    Variant {
+        params: 8_101_352,
+        build: |p, o| build(p, Config::paper(PaperSizes::H1), o),
+        ..paper("halonet-h1-paper", 256)
     },
-    ..paper("halonet-h1-paper", 256)
-};
-
-const PAPER_H2: Variant = Variant {
-    params: 9_405_608,
-    build: |p, o| {
-        let sizes = PaperSizes {
-            block: 8,
-            halo: 3,
-            value_width: 1.0,
-            output_width: 1.25,
-            stage3_blocks: 11,
-            final_conv: None,
-        };
-        build(p, Config::paper(&sizes), o)
+    Variant {
+        params: 9_405_608,
+        build: |p, o| build(p, Config::paper(PaperSizes::H2), o),
+        ..paper("halonet-h2-paper", 256)
     },
-    ..paper("halonet-h2-paper", 256)
-};
-
-const PAPER_H3: Variant = Variant {
-    params: 11_842_792,
-    build: |p, o| {
-        let sizes = PaperSizes {
-            block: 10,
-            halo: 3,
-            value_width: 1.0,
-            output_width: 1.5,
-            stage3_blocks: 12,
-            final_conv: Some(1024),
-        };
-        build(p, Config::paper(&sizes), o)
+    Variant {
+        params: 11_842_792,
+        build: |p, o| build(p, Config::paper(PaperSizes::H3), o),
+        ..paper("halonet-h3-paper", 320)
     },
-    ..paper("halonet-h3-paper", 320)
-};
-
-const PAPER_H4: Variant = Variant {
-    params: 19_103_464,
-    build: |p, o| {
-        let sizes = PaperSizes {
-            block: 12,
-            halo: 2,
-            value_width: 1.0,
-            output_width: 3.0,
-            stage3_blocks: 12,
-            final_conv: Some(1280),
-        };
-        build(p, Config::paper(&sizes), o)
+    Variant {
+        params: 19_103_464,
+        build: |p, o| build(p, Config::paper(PaperSizes::H4), o),
+        ..paper("halonet-h4-paper", 384)
     },
-    ..paper("halonet-h4-paper", 384)
-};
-
-const PAPER_H5: Variant = Variant {
-    params: 30_718_952,
-    build: |p, o| {
-        let sizes = PaperSizes {
-            block: 14,
-            halo: 2,
-            value_width: 2.5,
-            output_width: 2.0,
-            stage3_blocks: 23,
-            final_conv: Some(1536),
-        };
-        build(p, Config::paper(&sizes), o)
+    Variant {
+        params: 30_718_952,
+        build: |p, o| build(p, Config::paper(PaperSizes::H5), o),
+        ..paper("halonet-h5-paper", 448)
     },
-    ..paper("halonet-h5-paper", 448)
-};
-
-const PAPER_H6: Variant = Variant {
-    params: 43_458_280,
-    build: |p, o| {
-        let sizes = PaperSizes {
-            block: 8,
-            halo: 4,
-            value_width: 3.0,
-            output_width: 2.75,
-            stage3_blocks: 24,
-            final_conv: Some(1536),
-        };
-        build(p, Config::paper(&sizes), o)
+    Variant {
+        params: 43_458_280,
+        build: |p, o| build(p, Config::paper(PaperSizes::H6), o),
+        ..paper("halonet-h6-paper", 512)
     },
-    ..paper("halonet-h6-paper", 512)
-};
-
-/// H7. The paper's 600 pixels are not whole blocks of 10: this takes 640.
-const PAPER_H7: Variant = Variant {
-    params: 67_434_728,
-    reported: &[Reported::new(
-        84.9,
-        None,
-        "HaloNet, CVPR 2021, at 600 pixels, as quoted by keras_cv_attention_models",
-    )],
-    build: |p, o| {
-        let sizes = PaperSizes {
-            block: 10,
-            halo: 3,
-            value_width: 4.0,
-            output_width: 3.5,
-            stage3_blocks: 26,
-            final_conv: Some(2048),
-        };
-        build(p, Config::paper(&sizes), o)
+    // The paper's 600 pixels are not whole blocks of 10: 640 are.
+    Variant {
+        params: 67_434_728,
+        reported: &[Reported::new(
+            84.9,
+            None,
+            "HaloNet, CVPR 2021, at 600 pixels, as quoted by keras_cv_attention_models",
+        )],
+        build: |p, o| build(p, Config::paper(PaperSizes::H7), o),
+        ..paper("halonet-h7-paper", 640)
     },
-    ..paper("halonet-h7-paper", 640)
-};
+];

@@ -13,6 +13,24 @@ fn filled(config: HaloConfig, channels: i64) -> (nn::VarStore, HaloAttention) {
     (store, attention)
 }
 
+/// A tensor's values, row-major, with its shape.
+struct Values(Vec<f64>, Vec<i64>);
+
+impl Values {
+    fn of(t: &Tensor) -> Self {
+        let flat = t.contiguous().flatten(0, -1);
+        Values(Vec::try_from(flat).unwrap(), t.size())
+    }
+
+    fn at(&self, index: &[i64]) -> f64 {
+        let place = index
+            .iter()
+            .zip(&self.1)
+            .fold(0, |n, (i, size)| n * size + i);
+        self.0[place as usize]
+    }
+}
+
 /// The definition, one query at a time.
 fn naive(store: &nn::VarStore, x: &Tensor, config: HaloConfig) -> Tensor {
     let HaloConfig {
@@ -21,60 +39,53 @@ fn naive(store: &nn::VarStore, x: &Tensor, config: HaloConfig) -> Tensor {
         heads,
         qk_dim,
         v_dim,
-        stride,
+        ..
     } = config;
     let vars = store.variables();
-    let project = |name: &str| x.conv2d(&vars[name], None::<&Tensor>, 1, 0, 1, 1);
+    let project = |name: &str| Values::of(&x.conv2d(&vars[name], None::<&Tensor>, 1, 0, 1, 1));
     let (q, kv) = (project("q.weight"), project("kv.weight"));
-    let (heights, widths) = (&vars["pos_embed.height_rel"], &vars["pos_embed.width_rel"]);
-    let (height, width) = (x.size()[2], x.size()[3]);
-    let step = config.query_stride();
-    let out = Tensor::zeros(
-        [x.size()[0], heads * v_dim, height / step, width / step],
-        (Kind::Double, Device::Cpu),
-    );
-    let window = block + 2 * halo;
-    for (b, head) in (0..x.size()[0]).flat_map(|b| (0..heads).map(move |h| (b, h))) {
-        let q = q.get(b).narrow(0, head * qk_dim, qk_dim);
-        let kv = kv.get(b).narrow(0, head * (qk_dim + v_dim), qk_dim + v_dim);
-        for (y, x) in (0..height / step).flat_map(|y| (0..width / step).map(move |x| (y, x))) {
-            let query = q.select(1, y * step).select(1, x * step);
-            let side = block / step;
-            let (bi, bj, r, c) = (y / side, x / side, y % side, x % side);
-            let (mut logits, mut values) = (Vec::new(), Vec::new());
-            for (i, j) in (0..window).flat_map(|i| (0..window).map(move |j| (i, j))) {
-                let (row, column) = (bi * block - halo + i, bj * block - halo + j);
+    let table = |name: &str| Values::of(&vars[name]);
+    let (heights, widths) = (table("pos_embed.height_rel"), table("pos_embed.width_rel"));
+    let (height, width, step) = (x.size()[2], x.size()[3], config.query_stride());
+    let (window, side) = (block + 2 * halo, block / step);
+    let mut out = Vec::new();
+    let positions = |n: i64, m: i64| (0..n).flat_map(move |i| (0..m).map(move |j| (i, j)));
+    for (b, head) in positions(x.size()[0], heads) {
+        let mut planes = vec![Vec::new(); v_dim as usize];
+        for (y, x) in positions(height / step, width / step) {
+            let query = |d: i64| q.at(&[b, head * qk_dim + d, y * step, x * step]);
+            let mut sums = vec![0.0; v_dim as usize];
+            let mut total = 0.0;
+            for (i, j) in positions(window, window) {
+                let (row, column) = (y / side * block - halo + i, x / side * block - halo + j);
                 let inside = (0..height).contains(&row) && (0..width).contains(&column);
-                let pixel = match inside {
-                    true => kv.select(1, row).select(1, column),
-                    false => kv.select(1, 0).select(1, 0).zeros_like(),
+                let pixel = |d: i64| match inside {
+                    true => kv.at(&[b, head * (qk_dim + v_dim) + d, row, column]),
+                    false => 0.0,
                 };
-                let content = query.dot(&pixel.narrow(0, 0, qk_dim)) * (qk_dim as f64).powf(-0.5);
-                let position = heights.get(i - r + window - 1) + widths.get(j - c + window - 1);
-                logits.push(content + query.dot(&position));
-                values.push(pixel.narrow(0, qk_dim, v_dim));
+                let logit: f64 = (0..qk_dim)
+                    .map(|d| {
+                        let key = pixel(d) * (qk_dim as f64).powf(-0.5);
+                        let height = heights.at(&[i - y % side + window - 1, d]);
+                        query(d) * (key + height + widths.at(&[j - x % side + window - 1, d]))
+                    })
+                    .sum();
+                total += logit.exp();
+                for (d, sum) in sums.iter_mut().enumerate() {
+                    *sum += logit.exp() * pixel(qk_dim + d as i64);
+                }
             }
-            let attn = Tensor::stack(&logits, 0).softmax(0, None::<Kind>);
-            let value = attn
-                .unsqueeze(0)
-                .matmul(&Tensor::stack(&values, 0))
-                .squeeze();
-            let mut place = out
-                .get(b)
-                .narrow(0, head * v_dim, v_dim)
-                .select(1, y)
-                .select(1, x);
-            place.copy_(&value);
+            for (plane, sum) in planes.iter_mut().zip(sums) {
+                plane.push(sum / total);
+            }
         }
+        out.extend(planes.concat());
     }
+    let out = Tensor::from_slice(&out).reshape([-1, heads * v_dim, height / step, width / step]);
     match config.pooled() {
         true => out.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None),
         false => out,
     }
-    .view_as(&Tensor::zeros(
-        [x.size()[0], heads * v_dim, height / stride, width / stride],
-        (Kind::Double, Device::Cpu),
-    ))
 }
 
 #[test]

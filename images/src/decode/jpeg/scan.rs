@@ -47,7 +47,8 @@ impl Scans {
     /// The file with zeros for its end.
     ///
     /// The decoder takes an early end-of-image marker for endless zero bits, which gives other pixels than
-    /// libjpeg-turbo; but it reports running out of bytes. The zeros are as many as it may read ahead.
+    /// libjpeg-turbo; but it reports running out of bytes. The zeros are as many as it may read ahead, so data that
+    /// is short by no more than them still goes unnoticed.
     pub(super) fn without_end(&self, bytes: &[u8]) -> Vec<u8> {
         const READ_AHEAD: usize = 8;
         let mut data = Vec::with_capacity(self.end + READ_AHEAD);

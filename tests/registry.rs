@@ -1,0 +1,201 @@
+//! What holds for every model of the registry, without knowing any of them.
+//!
+//! Models with more than 15 million parameters differ from their family's smaller ones in widths and depths only;
+//! they run too with ZOO_TEST_ALL=1.
+
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+use zoo::backbones::{Variant, variants};
+use zoo::runtime::{Options, Precision, Session, WeightsSource, key_maps};
+use zoo::weights::formula::Formula;
+use zoo::weights::{Direction, write_safetensors};
+
+fn formula() -> Formula {
+    Formula {
+        salt: "zoo".to_owned(),
+        gain: 0.7,
+    }
+}
+
+fn open(variant: &'static Variant, precision: Precision, fuse: bool) -> Session {
+    open_from(variant, &WeightsSource::Formula(formula()), precision, fuse)
+}
+
+fn open_from(
+    variant: &'static Variant,
+    weights: &WeightsSource,
+    precision: Precision,
+    fuse: bool,
+) -> Session {
+    let options = Options {
+        precision,
+        threads: Some(1),
+        fuse,
+        ..Options::default()
+    };
+    Session::open(variant, weights, &options).unwrap_or_else(|e| panic!("{}: {e}", variant.name))
+}
+
+/// Images of the variant's own size.
+fn images(variant: &Variant, batch: usize) -> Tensor {
+    let (height, width) = variant.preprocessing.size;
+    let shape = [batch, 3, height, width];
+    Tensor::from_slice(&formula().fill_input(&shape)).reshape(shape.map(|n| n as i64))
+}
+
+fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
+    let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+    assert_eq!(a.size(), b.size());
+    ((&a - &b).abs().max() / b.abs().max()).double_value(&[])
+}
+
+/// Variants above this run only when all are asked for.
+const LARGE: u64 = 15_000_000;
+
+/// Runs `check` on every variant and names all that fail, not only the first.
+fn for_each(check: impl Fn(&'static Variant) -> Result<(), String>) {
+    let all = std::env::var_os("ZOO_TEST_ALL").is_some();
+    let failed: Vec<String> = variants()
+        .filter(|v| all || v.params <= LARGE)
+        .filter_map(|v| check(v).err().map(|e| format!("{}: {e}", v.name)))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+fn within(error: f64, tolerance: f64, what: &str) -> Result<(), String> {
+    if error <= tolerance {
+        Ok(())
+    } else {
+        Err(format!("{what} differ by {error:e}"))
+    }
+}
+
+#[test]
+fn fusing_changes_nothing_and_stages_are_as_announced() {
+    for_each(|variant| {
+        let plain = open(variant, Precision::F64, false);
+        if plain.params() != variant.params {
+            return Err(format!(
+                "{} parameters, not {}",
+                plain.params(),
+                variant.params
+            ));
+        }
+        let x = images(variant, 1);
+        let expected = plain.logits(&x).map_err(|e| e.to_string())?;
+        if !bool::try_from(expected.isfinite().all()).unwrap() {
+            return Err("logits are not finite".to_owned());
+        }
+        let fused = open(variant, Precision::F64, true);
+        let logits = fused.logits(&x).map_err(|e| e.to_string())?;
+        within(relative_error(&logits, &expected), 1e-9, "fused logits")?;
+        let maps = fused.stages(&x).map_err(|e| e.to_string())?;
+        let (height, width) = variant.preprocessing.size;
+        let announced = fused.stage_info();
+        if maps.len() != announced.len() {
+            return Err(format!(
+                "{} stages, {} announced",
+                maps.len(),
+                announced.len()
+            ));
+        }
+        for (map, stage) in maps.iter().zip(announced) {
+            let up = |side: usize| (side as i64 + stage.stride - 1) / stage.stride;
+            let size = [1, stage.channels, up(height), up(width)];
+            if map.size() != size {
+                return Err(format!("stage {:?}, announced {size:?}", map.size()));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_image_gives_the_same_logits_alone_and_in_a_batch() {
+    for_each(|variant| {
+        let session = open(variant, Precision::F32, true);
+        let x = images(variant, 3);
+        let together = session.logits(&x).map_err(|e| e.to_string())?;
+        let alone = session
+            .logits(&x.narrow(0, 2, 1))
+            .map_err(|e| e.to_string())?;
+        within(
+            relative_error(&together.narrow(0, 2, 1), &alone),
+            1e-4,
+            "logits alone and in a batch",
+        )
+    });
+}
+
+#[test]
+fn weights_survive_a_file_under_every_key_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weights.safetensors");
+    for_each(|variant| {
+        let session = open(variant, Precision::F32, false);
+        let x = images(variant, 1);
+        let expected = session.logits(&x).map_err(|e| e.to_string())?;
+        let tensors = session.tensors().map_err(|e| e.to_string())?;
+        let official: Vec<&str> = tensors.iter().map(|t| t.name.as_ref()).collect();
+        let mut namings = vec![("official".to_owned(), None)];
+        for map in key_maps(variant).map_err(|e| e.to_string())? {
+            let names = map
+                .rename_all(&official, Direction::ToOther)
+                .map_err(|e| e.to_string())?;
+            namings.push((map.name().to_owned(), Some(names)));
+        }
+        for (naming, names) in namings {
+            let mut renamed = tensors.clone();
+            for (tensor, name) in renamed.iter_mut().zip(names.into_iter().flatten()) {
+                tensor.name = name.into();
+            }
+            write_safetensors(&file, &renamed, &BTreeMap::new()).map_err(|e| e.to_string())?;
+            let source = WeightsSource::File {
+                path: file.clone(),
+                container: None,
+            };
+            let loaded = open_from(variant, &source, Precision::F32, false);
+            let logits = loaded.logits(&x).map_err(|e| e.to_string())?;
+            if logits != expected {
+                return Err(format!("under {naming} names the logits differ"));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_second_size_runs_or_is_refused_with_a_reason() {
+    for_each(|variant| {
+        let session = open(variant, Precision::F32, true);
+        let (height, width) = variant.preprocessing.size;
+        let other = [1, 3, height as i64 + 32, width as i64 + 64];
+        let x = Tensor::ones(other, (Kind::Float, tch::Device::Cpu));
+        match session.logits(&x) {
+            Ok(logits) if bool::try_from(logits.isfinite().all()).unwrap() => Ok(()),
+            Ok(_) => Err("logits are not finite".to_owned()),
+            Err(zoo::runtime::SessionError::Input { reason, .. }) => {
+                let names_a_size = reason.chars().any(|c| c.is_ascii_digit());
+                names_a_size
+                    .then_some(())
+                    .ok_or(format!("`{reason}` names no size"))
+            }
+            Err(e) => Err(e.to_string()),
+        }
+    });
+}
+
+#[test]
+fn wrong_inputs_are_refused_by_name() {
+    let variant = zoo::backbones::find("shvit-s1").unwrap();
+    let session = open(variant, Precision::F32, true);
+    for shape in [
+        vec![3, 224, 224],
+        vec![1, 4, 224, 224],
+        vec![0, 3, 224, 224],
+    ] {
+        let x = Tensor::ones(&shape, (Kind::Float, tch::Device::Cpu));
+        let error = session.logits(&x).unwrap_err().to_string();
+        assert!(error.contains("shvit-s1"), "{error}");
+    }
+}
