@@ -6,6 +6,7 @@ mod backbone;
 pub mod biformer;
 pub mod halonet;
 pub mod mixer;
+pub mod moh_transnext;
 pub mod overlock;
 mod registry;
 pub mod resnet;

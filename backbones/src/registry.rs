@@ -1,11 +1,14 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, biformer, halonet, mixer, overlock, resnet, shvit, sparsifiner, vit};
+use crate::{
+    Variant, biformer, halonet, mixer, moh_transnext, overlock, resnet, shvit, sparsifiner, vit,
+};
 
 static FAMILIES: &[&[Variant]] = &[
     biformer::VARIANTS,
     halonet::VARIANTS,
     mixer::VARIANTS,
+    moh_transnext::VARIANTS,
     overlock::VARIANTS,
     resnet::VARIANTS,
     shvit::VARIANTS,

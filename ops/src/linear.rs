@@ -3,7 +3,7 @@
 use crate::Activation;
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Packs};
-use tch::{Device, Tensor, nn};
+use tch::{Device, Kind, Tensor, nn};
 
 /// y = x W^T + b over the last axis. Names: `weight` [out, in], `bias` `[out]`.
 #[derive(Debug)]
@@ -108,6 +108,16 @@ impl Linear {
             .weight
             .refolded(matrix(self.weight.double()) * scale.unsqueeze(1));
         self.bias = self.bias.take().map(|b| b.refolded(b.double() * scale));
+    }
+
+    /// Outputs.
+    pub fn width(&self) -> i64 {
+        self.weight.size()[0]
+    }
+
+    /// The weights' format.
+    pub fn kind(&self) -> Kind {
+        self.weight.kind()
     }
 
     /// Where the weights are.
