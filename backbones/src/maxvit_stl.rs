@@ -256,6 +256,7 @@ pub static VARIANTS: &[Variant] = &[Variant {
     name: "maxvit-stl",
     aliases: &[],
     family: "biformer",
+    classes: 1000,
     params: 28_285_666,
     preprocessing: Preprocessing {
         size: (224, 224),

@@ -1,18 +1,20 @@
 //! Names to variants. Adding a family: its file, and its line in `FAMILIES`.
 
-use crate::{Variant, biformer, halonet, maxvit_stl, mixer, resnet, shvit, sparsifiner, vit};
 use crate::{
-    Variant, activator, biformer, halonet, karat, mixer, ninformer, resnet, shvit, sparsifiner, vit,
+    Variant, activator, biformer, halonet, karat, maxvit_stl, mixer, moh_transnext, ninformer,
+    overlock, resnet, shvit, sparsifiner, vit,
 };
 
 static FAMILIES: &[&[Variant]] = &[
     activator::VARIANTS,
     biformer::VARIANTS,
     halonet::VARIANTS,
-    maxvit_stl::VARIANTS,
     karat::VARIANTS,
+    maxvit_stl::VARIANTS,
     mixer::VARIANTS,
+    moh_transnext::VARIANTS,
     ninformer::VARIANTS,
+    overlock::VARIANTS,
     resnet::VARIANTS,
     shvit::VARIANTS,
     sparsifiner::VARIANTS,

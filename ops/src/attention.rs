@@ -1,6 +1,6 @@
 //! Multi-head self-attention over tokens, dense.
 
-use crate::{Derived, LayerNorm, Linear, onednn};
+use crate::{Derived, LayerNorm, Linear, gate_heads, onednn};
 use tch::{Device, Kind, Tensor, nn};
 
 /// softmax(q k^T * scale) v with queries [B, H, M, D], keys and values [B, H, N, D]; gives [B, H, M, D].
@@ -74,6 +74,15 @@ impl SelfAttention {
     pub fn mix(&self, x: &Tensor) -> Tensor {
         let [q, k, v] = self.heads_of(x);
         merge_heads(&dense_attention(&q, &k, &v, self.scale(), self.fused))
+    }
+
+    /// The same with the heads of every token gated, gates [B, N, H]: see [`crate::HeadRouter`].
+    pub fn mix_gated(&self, x: &Tensor, gates: &Tensor) -> Tensor {
+        let [q, k, v] = self.heads_of(x);
+        gate_heads(
+            &dense_attention(&q, &k, &v, self.scale(), self.fused),
+            gates,
+        )
     }
 
     /// The first row of [`SelfAttention::mix`], [B, 1, C], where `absent` more tokens have key and value zero.

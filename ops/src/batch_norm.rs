@@ -94,11 +94,7 @@ pub(crate) enum Weight {
 impl Weight {
     /// What folding, done in float64, makes of this weight: kept in the kind the weight had.
     pub(crate) fn refolded(&self, folded: Tensor) -> Self {
-        let kind = match self {
-            Weight::Stored(t) => t.kind(),
-            Weight::Folded(d) => d.exact().kind(),
-        };
-        Weight::Folded(Derived::new(folded.to_kind(kind)))
+        Weight::Folded(Derived::new(folded.to_kind(self.kind())))
     }
 
     /// The value with the kind and device of `x`; a stored parameter already has them.
@@ -106,6 +102,22 @@ impl Weight {
         match self {
             Weight::Stored(t) => t.shallow_clone(),
             Weight::Folded(d) => d.like(x),
+        }
+    }
+
+    /// Its shape.
+    pub(crate) fn size(&self) -> Vec<i64> {
+        match self {
+            Weight::Stored(t) => t.size(),
+            Weight::Folded(d) => d.exact().size(),
+        }
+    }
+
+    /// Its format.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Weight::Stored(t) => t.kind(),
+            Weight::Folded(d) => d.exact().kind(),
         }
     }
 

@@ -66,6 +66,16 @@ impl ConvConfig {
         }
     }
 
+    /// The same with dilated taps, padded so that the size stays.
+    pub const fn with_dilation(self, dilation: i64) -> Self {
+        let [height, width] = self.kernel;
+        ConvConfig {
+            dilation: [dilation; 2],
+            padding: [dilation * (height - 1) / 2, dilation * (width - 1) / 2],
+            ..self
+        }
+    }
+
     /// The same with groups; `channels` groups make it depthwise.
     pub const fn with_groups(self, groups: i64) -> Self {
         ConvConfig { groups, ..self }
@@ -177,9 +187,46 @@ impl Conv2d {
         self.weight = self.weight.refolded(weight + centre);
     }
 
+    /// Absorbs a depthwise convolution of stride 1 that runs beside this one on the same input: its taps, spread by its
+    /// dilation, are added around the centre of every kernel. It must reach no further than this kernel.
+    pub fn absorb_parallel(&mut self, other: &Conv2d) {
+        let weight = self.weight.double();
+        let taps = other.weight.double();
+        let spread = Tensor::zeros(weight.size(), (Kind::Double, weight.device()));
+        let along = |t: &Tensor, axis: usize| {
+            let (step, last) = (other.geometry.dilation[axis - 2], taps.size()[axis] - 1);
+            let first = (t.size()[axis] - 1 - step * last) / 2;
+            t.slice(axis as i64, first, first + step * last + 1, step)
+        };
+        along(&along(&spread, 2), 3).copy_(&taps);
+        let bias = |conv: &Conv2d| match &conv.bias {
+            Some(b) => b.double(),
+            None => weight.select(1, 0).select(1, 0).select(1, 0).zeros_like(),
+        };
+        let bias = bias(self) + bias(other);
+        self.set(weight + spread, bias);
+    }
+
+    /// Weight and bias in float64, outside autograd.
+    pub fn exact(&self) -> (Tensor, Option<Tensor>) {
+        (self.weight.double(), self.bias.as_ref().map(Weight::double))
+    }
+
     /// Declares the weights final: packed kernels may be used from now on.
     pub fn fuse(&mut self) {
         self.fused = true;
+    }
+
+    /// The same convolution with weights of its own.
+    pub(crate) fn detached(&self) -> Self {
+        let copy = |w: &Weight| w.refolded(w.double());
+        Conv2d {
+            weight: copy(&self.weight),
+            bias: self.bias.as_ref().map(copy),
+            geometry: self.geometry,
+            fused: false,
+            packs: Packs::default(),
+        }
     }
 
     fn set(&mut self, weight: Tensor, bias: Tensor) {
@@ -232,6 +279,16 @@ impl ConvBn {
             self.conv.fold_output(&scale, &shift);
         }
         self.conv.fuse();
+    }
+
+    /// Convolution and norm as one new convolution; this one stays as it is.
+    pub fn folded(&self) -> Conv2d {
+        let mut conv = self.conv.detached();
+        if let Some(norm) = &self.norm {
+            let (scale, shift) = norm.scale_shift();
+            conv.fold_output(&scale, &shift);
+        }
+        conv
     }
 
     /// The convolution, for further folding after [`ConvBn::fuse`].

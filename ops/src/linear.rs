@@ -3,7 +3,7 @@
 use crate::Activation;
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Packs};
-use tch::{Device, Tensor, nn};
+use tch::{Device, Kind, Tensor, nn};
 
 /// y = x W^T + b over the last axis. Names: `weight` [out, in], `bias` `[out]`.
 #[derive(Debug)]
@@ -33,6 +33,26 @@ impl Linear {
         Linear {
             weight: Weight::Stored(weight),
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
+            fused: false,
+            packs: Packs::default(),
+        }
+    }
+
+    /// Layers that read the same input as one new layer, outputs side by side; the layers stay as they are.
+    pub fn side_by_side(layers: &[&Linear]) -> Self {
+        let (weights, biases): (Vec<_>, Vec<_>) = layers
+            .iter()
+            .map(|layer| {
+                let (weight, bias) = layer.exact();
+                let weight = matrix(weight);
+                let bias = bias.unwrap_or_else(|| weight.select(1, 0).zeros_like());
+                (weight, bias)
+            })
+            .unzip();
+        let kept = &layers[0].weight;
+        Linear {
+            weight: kept.refolded(Tensor::cat(&weights, 0)),
+            bias: Some(kept.refolded(Tensor::cat(&biases, 0))),
             fused: false,
             packs: Packs::default(),
         }
@@ -88,6 +108,16 @@ impl Linear {
             .weight
             .refolded(matrix(self.weight.double()) * scale.unsqueeze(1));
         self.bias = self.bias.take().map(|b| b.refolded(b.double() * scale));
+    }
+
+    /// Outputs.
+    pub fn width(&self) -> i64 {
+        self.weight.size()[0]
+    }
+
+    /// The weights' format.
+    pub fn kind(&self) -> Kind {
+        self.weight.kind()
     }
 
     /// Where the weights are.

@@ -1,6 +1,6 @@
 //! Layer and group normalisation.
 
-use crate::Linear;
+use crate::{Conv2d, Linear};
 use tch::{Kind, Tensor, nn};
 
 /// LayerNorm over the last axis. Names: `weight`, `bias`.
@@ -38,6 +38,20 @@ impl LayerNorm {
     pub fn normalise(&self, x: &Tensor) -> Tensor {
         let shape = self.weight.size();
         x.layer_norm(shape, None::<&Tensor>, None::<&Tensor>, self.eps, true)
+    }
+
+    /// The same over the channels of a map [B, width, H, W]; copies nothing of a channels-last map.
+    pub fn forward_map(&self, x: &Tensor) -> Tensor {
+        self.forward(&x.permute([0, 2, 3, 1])).permute([0, 3, 1, 2])
+    }
+
+    /// Moves weight and bias into the 1x1 convolution that alone sees this norm.
+    pub fn fold_into_conv(&mut self, next: &mut Conv2d) {
+        if !self.affine_folded {
+            let double = |t: &Tensor| t.detach().to_kind(Kind::Double);
+            next.fold_input(&double(&self.weight), &double(&self.bias));
+            self.affine_folded = true;
+        }
     }
 
     /// Moves weight and bias into the linear layer that alone sees this norm: W' = W diag(weight), b' = W bias + b.
@@ -85,5 +99,49 @@ impl GroupNorm {
             self.eps,
             true,
         )
+    }
+}
+
+/// Global response normalisation (Woo et al., 2023): each channel times its share of the map's energy, added to itself.
+///
+/// y = (gamma * n + 1) * x + beta with n = g / (mean of g over channels + 1e-6), g the L2 norm of a channel over all
+/// positions. Names: `gamma`, `beta`, both [1, C, 1, 1].
+#[derive(Debug)]
+pub struct GlobalResponseNorm {
+    gamma: Tensor,
+    beta: Tensor,
+    beta_folded: bool,
+}
+
+impl GlobalResponseNorm {
+    /// `channels` at path `p`.
+    pub fn new(p: nn::Path, channels: i64) -> Self {
+        let shape = [1, channels, 1, 1];
+        GlobalResponseNorm {
+            gamma: p.zeros("gamma", &shape),
+            beta: p.zeros("beta", &shape),
+            beta_folded: false,
+        }
+    }
+
+    /// [B, C, H, W] to the same shape.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let energy = x.norm_scalaropt_dim(2, [2i64, 3].as_slice(), true);
+        let share = &energy / (energy.mean_dim(1, true, None::<Kind>) + 1e-6);
+        let gain = &self.gamma * share + 1.0;
+        if self.beta_folded {
+            x * gain
+        } else {
+            self.beta.addcmul(x, &gain)
+        }
+    }
+
+    /// Moves beta into the 1x1 convolution that alone sees this norm.
+    pub fn fold_into_conv(&mut self, next: &mut Conv2d) {
+        if !self.beta_folded {
+            let beta = self.beta.detach().to_kind(Kind::Double).flatten(0, -1);
+            next.fold_input(&beta.ones_like(), &beta);
+            self.beta_folded = true;
+        }
     }
 }

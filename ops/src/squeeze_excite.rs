@@ -9,27 +9,40 @@ pub fn round_channels(channels: f64, divisor: i64) -> i64 {
     (((channels + half) / divisor as f64) as i64 * divisor).max(divisor)
 }
 
-/// x * sigmoid(fc2(relu(fc1(mean(x))))). Names: `fc1`, `fc2`, 1x1 convolutions with bias (timm's SqueezeExcite).
+/// x * sigmoid(fc2(activation(fc1(mean(x))))), with ReLU unless told otherwise. Names: `fc1`, `fc2`, 1x1 convolutions with bias (timm's SqueezeExcite).
 #[derive(Debug)]
 pub struct SqueezeExcite {
     fc1: Conv2d,
     fc2: Conv2d,
+    activation: Activation,
 }
 
 impl SqueezeExcite {
     /// `channels` gated through `reduced` at path `p`.
     pub fn new(p: nn::Path, channels: i64, reduced: i64) -> Self {
+        let (fc1, fc2) = (&p / "fc1", &p / "fc2");
+        Self::with_names(fc1, fc2, [channels, reduced], Activation::Relu)
+    }
+
+    /// The same with the two convolutions at other paths and another activation; widths are [channels, reduced].
+    pub fn with_names(
+        fc1: nn::Path,
+        fc2: nn::Path,
+        [channels, reduced]: [i64; 2],
+        activation: Activation,
+    ) -> Self {
         let pointwise = ConvConfig::pointwise().with_bias();
         SqueezeExcite {
-            fc1: Conv2d::new(&p / "fc1", channels, reduced, pointwise),
-            fc2: Conv2d::new(&p / "fc2", reduced, channels, pointwise),
+            fc1: Conv2d::new(fc1, channels, reduced, pointwise),
+            fc2: Conv2d::new(fc2, reduced, channels, pointwise),
+            activation,
         }
     }
 
     /// [B, C, H, W] to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let pooled = x.mean_dim([2i64, 3].as_slice(), true, None::<Kind>);
-        let hidden = self.fc1.forward_then(&pooled, Activation::Relu);
+        let hidden = self.fc1.forward_then(&pooled, self.activation);
         x * self.fc2.forward_then(&hidden, Activation::Sigmoid)
     }
 
