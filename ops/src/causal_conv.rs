@@ -5,12 +5,12 @@ use tch::{Tensor, nn};
 
 /// y_t = bias + sum over j of weight_j x_(t - K + 1 + j), channel by channel, zeros before the first token.
 ///
-/// Names: `weight` [C, 1, K], `bias` [C]. The same as the first N outputs of a convolution with padding K - 1.
+/// Names: `weight` `[C, 1, K]`, `bias` `[C]`. The same as the first N outputs of a convolution with padding K - 1.
 #[derive(Debug)]
 pub struct CausalConv {
     weight: Tensor,
     bias: Tensor,
-    /// The taps [C], oldest token first.
+    /// The taps `[C]`, oldest token first.
     taps: Option<Vec<Derived>>,
 }
 
