@@ -50,14 +50,13 @@ impl PositionBias {
     ///
     /// Distances repeat: the network sees each distinct pair of a row and a column distance once.
     fn table(&self, map: [i64; 2]) -> Tensor {
-        let device = self.fc1.device();
-        let [rows, columns] = map.map(|n| self.coordinates(n, device));
+        let [rows, columns] = map.map(|n| self.coordinates(n));
         let grid = [
             rows.unsqueeze(1).expand([-1, columns.size()[0]], false),
             columns.unsqueeze(0).expand([rows.size()[0], -1], false),
         ];
         let biases = self.network(&Tensor::stack(&grid, -1));
-        let [row, column] = map.map(|n| self.distance_index(n, device));
+        let [row, column] = map.map(|n| self.distance_index(n, biases.device()));
         let pooled = map.map(|n| n / self.pooling);
         biases
             .index_select(0, &row)
@@ -72,10 +71,13 @@ impl PositionBias {
     fn network(&self, coordinates: &Tensor) -> Tensor {
         match &self.exact {
             None => {
-                let x = coordinates.to_kind(self.fc1.kind());
+                let x = coordinates
+                    .to_device(self.fc1.device())
+                    .to_kind(self.fc1.kind());
                 self.fc2.forward(&self.fc1.forward(&x).relu())
             }
             Some([first, second]) => coordinates
+                .to_device(first.0.device())
                 .to_kind(Kind::Double)
                 .linear(&first.0, Some(&first.1))
                 .relu()
@@ -84,11 +86,11 @@ impl PositionBias {
     }
 
     /// The distinct distances of `length` queries to the centres of the pooled keys, ascending, log-spaced; in single
-    /// precision as the official code has them.
-    fn coordinates(&self, length: i64, device: tch::Device) -> Tensor {
+    /// precision as the official code has them, and on the CPU, since GPUs round logarithms otherwise.
+    fn coordinates(&self, length: i64) -> Tensor {
         let furthest = length - self.pooling;
         let centre = (self.pooling - 1) as f64 / 2.0;
-        let distances = Tensor::arange(length + furthest, (Kind::Float, device));
+        let distances = Tensor::arange(length + furthest, (Kind::Float, tch::Device::Cpu));
         let scaled = (distances - (furthest as f64 + centre)) / (self.side - 1) as f64;
         let scaled = scaled * COORDINATE_RANGE;
         scaled.sign() * (scaled.abs() + 1.0).log2() / COORDINATE_RANGE.log2()
@@ -136,7 +138,10 @@ impl QueryScale {
 
     /// softplus(temperature) times the logarithm of each query's number of keys ([N, 1] or a number).
     fn sharpness(temperature: &Tensor, log_keys: &Tensor) -> Tensor {
-        temperature.softplus() * log_keys.to_kind(temperature.kind())
+        let log_keys = log_keys
+            .to_device(temperature.device())
+            .to_kind(temperature.kind());
+        temperature.softplus() * log_keys
     }
 }
 
@@ -342,13 +347,15 @@ impl AggregatedAttention {
         let inside = self.window.inside(map, bias.device());
         let pooled_keys = map.iter().map(|n| n / self.pooling).product::<i64>();
         let keys = inside.sum_dim_intlist(-1, true, Kind::Float) + pooled_keys as f64;
+        // On the CPU as the coordinates are.
+        let log_keys = keys.to_device(tch::Device::Cpu).log().flatten(0, 1);
         let outside = inside.logical_not();
         let local = bias
             .unsqueeze(1)
             .unsqueeze(1)
             .masked_fill(&outside, f64::NEG_INFINITY);
         [
-            QueryScale::sharpness(temperature, &keys.log().flatten(0, 1)),
+            QueryScale::sharpness(temperature, &log_keys),
             local,
             self.position.table(map),
         ]
