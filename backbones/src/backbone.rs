@@ -42,6 +42,12 @@ pub trait Backbone: Send {
         3
     }
 
+    /// How far float32 logits may be from float64 ones, relative to the largest: more than rounding where it flips
+    /// decisions inside (which keys, which regions).
+    fn float32_tolerance(&self) -> f64 {
+        1e-4
+    }
+
     /// Whether the model runs on `height` x `width` inputs; the error says which sizes it takes.
     fn check_input(&self, height: i64, width: i64) -> Result<(), String>;
 }

@@ -333,6 +333,11 @@ impl Sparsifiner {
 }
 
 impl Backbone for Sparsifiner {
+    /// The top-k choices are discontinuous and cascade: the official code's own float32 is 6e-3 off in its tiny form.
+    fn float32_tolerance(&self) -> f64 {
+        2e-2
+    }
+
     fn stages(&self, x: &Tensor) -> Vec<Tensor> {
         vec![patch_map(&self.all_tokens(x), self.config.grid())]
     }

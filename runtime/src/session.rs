@@ -165,6 +165,11 @@ impl Session {
         self.model.input_channels()
     }
 
+    /// How far float32 logits may be from float64 ones, relative to the largest.
+    pub fn float32_tolerance(&self) -> f64 {
+        self.model.float32_tolerance()
+    }
+
     /// Every parameter and statistic in f32, under official names: as loaded, also after fusing.
     pub fn tensors(&self) -> Result<Vec<TensorData<'static>>, SessionError> {
         let variables = self.store.variables();

@@ -16,26 +16,31 @@ const SAMPLES: i64 = 512;
 pub struct Check {
     /// The format to compute in.
     pub precision: Precision,
-    /// Largest relative error allowed: max |a - b| / max |b| of an output.
-    pub tolerance: f64,
+    /// Largest relative error allowed: max |a - b| / max |b| of an output. `None`: 1e-9 in float64, where every output
+    /// counts; 1e-4 in float32 (more where a model says that rounding flips its decisions), 5e-3 in tf32 and 5e-2 in
+    /// the half formats, where only `logits` count.
+    pub tolerance: Option<f64>,
     /// Where and on how many threads to run.
     pub options: Options,
 }
 
 impl Check {
-    /// 1e-9 in float64, where every output counts; 1e-4 in float32 and 5e-2 in the half formats, where only `logits`
-    /// counts, since rounding may flip decisions inside (routing, masks).
+    /// In this format, with the default tolerance, on all cores.
     pub fn new(precision: Precision) -> Self {
         Check {
             precision,
-            tolerance: match precision {
-                Precision::F64 => 1e-9,
-                Precision::F32 => 1e-4,
-                Precision::Tf32 => 5e-3,
-                Precision::Bf16 | Precision::F16 => 5e-2,
-            },
+            tolerance: None,
             options: Options::default(),
         }
+    }
+
+    fn allowed(&self, session: &Session) -> f64 {
+        self.tolerance.unwrap_or(match self.precision {
+            Precision::F64 => 1e-9,
+            Precision::F32 => session.float32_tolerance(),
+            Precision::Tf32 => session.float32_tolerance().max(5e-3),
+            Precision::Bf16 | Precision::F16 => session.float32_tolerance().max(5e-2),
+        })
     }
 
     fn decides(&self, output: &str) -> bool {
@@ -124,6 +129,8 @@ pub struct Outcome {
     pub model: Result<String, String>,
     /// Compared tensors of the state_dict.
     pub names: usize,
+    /// Largest relative error allowed.
+    pub tolerance: f64,
     /// Errors by output and form.
     pub outputs: Vec<OutputError>,
     /// Empty when the record holds.
@@ -157,6 +164,7 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
         record: record.name.clone(),
         model: Err(String::new()),
         names: 0,
+        tolerance: 0.0,
         outputs: Vec::new(),
         failures: Vec::new(),
     };
@@ -309,6 +317,8 @@ fn compare_outputs(
             return;
         }
     };
+    let allowed = check.allowed(session);
+    outcome.tolerance = allowed;
     for (name, values) in recorded {
         let found = seen.get(name);
         if let (Some(t), Some(shape)) = (found, record.outputs.get(name))
@@ -323,7 +333,7 @@ fn compare_outputs(
         }
         let error = found.and_then(|t| relative_error(&sampled(name, t), values));
         let decides = check.decides(name);
-        if decides && error.is_none_or(|e| e.is_nan() || e > check.tolerance) {
+        if decides && error.is_none_or(|e| e.is_nan() || e > allowed) {
             outcome.failures.push(Failure::Output {
                 output: name.clone(),
                 form,
