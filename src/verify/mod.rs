@@ -5,7 +5,9 @@
 //! `docs/records.md` says how.
 
 mod check;
+mod outcome;
 mod record;
 
-pub use check::{Check, Failure, Form, Outcome, OutputError, verify};
+pub use check::{Check, verify};
+pub use outcome::{Failure, Form, Outcome, OutputError};
 pub use record::{Record, RecordError, StateEntry, find_records};
