@@ -114,7 +114,7 @@ fn foreign(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     if looks_like_onnx(bytes) {
         return Some((
             "an ONNX model",
-            "it is run as it is and not loaded as weights: give it where a model is expected",
+            "a graph with tensors under names of its own, which this version does not run: give the checkpoint it was exported from",
         ));
     }
     let is_pickle = bytes[0] == 0x80
