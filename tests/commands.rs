@@ -181,6 +181,12 @@ fn predict_reads_drawn_images_and_bench_times_them() {
     assert_eq!(top.len(), 5);
     assert!(top[0]["name"].is_string() && report["trained"] == false);
 
+    let predict = ["predict", "shvit-s1", image, "--json", "--threads", "1"];
+    let features = stdout(&run(folder, &[&predict[..], &["--features"]].concat()));
+    let report: Value = serde_json::from_str(&features).unwrap();
+    let features = report["predictions"][0]["features"].as_array().unwrap();
+    assert_eq!(features.len(), 320);
+
     let json = stdout(&run(
         folder,
         &[

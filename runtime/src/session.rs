@@ -9,6 +9,17 @@ use zoo_backbones::{Backbone, BuildOptions, Stage, Variant};
 use zoo_ops::{allow_tf32, channels_last, inference_mode, taps};
 use zoo_weights::{Dtype, LoadReport, TensorData};
 
+/// Which head stands on the backbone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// As published.
+    Published,
+    /// Of this many classes: the checkpoint's where its own has as many, else a new, untrained one.
+    Classes(i64),
+    /// None: features and stages only. A checkpoint may lack the head's tensors.
+    None,
+}
+
 /// How to open a [`Session`].
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -20,8 +31,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Fold norms and merge branches, and use prepacked kernels: same outputs, faster.
     pub fuse: bool,
-    /// Width of the head; `None` is the published one.
-    pub classes: Option<i64>,
+    /// The head on the backbone.
+    pub head: Head,
     /// Height and width of the input, for networks whose parameters depend on it; `None` is the published size.
     pub size: Option<[i64; 2]>,
 }
@@ -33,7 +44,7 @@ impl Default for Options {
             precision: Precision::F32,
             threads: None,
             fuse: true,
-            classes: None,
+            head: Head::Published,
             size: None,
         }
     }
@@ -51,6 +62,12 @@ pub enum SessionError {
     /// The weights do not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Logits were asked of a model without a head.
+    #[error("{model} was opened without a head: it has features and stages, and no logits")]
+    Headless {
+        /// The model.
+        model: &'static str,
+    },
     /// The input is not what the model takes.
     #[error("{model} can not take this input: {reason}")]
     Input {
@@ -109,7 +126,14 @@ impl Session {
             // formats are rounded to after folding instead.
             store.double();
         }
-        let report = load::apply(weights, variant, &mut store, &state)?;
+        let report = load::Unloaded {
+            variant,
+            build,
+            head: options.head,
+            store: &store,
+            state: &state,
+        }
+        .load(weights)?;
         guarded(|| {
             if options.fuse {
                 tch::no_grad(|| model.fuse());
@@ -153,6 +177,11 @@ impl Session {
     /// What loading the weights did.
     pub fn load_report(&self) -> &LoadReport {
         &self.report
+    }
+
+    /// Whether the head is new: its tensors are in the checkpoint at another width, and were not loaded.
+    pub fn new_head(&self) -> bool {
+        !self.report.misshapen.is_empty()
     }
 
     /// The feature maps that [`Session::stages`] gives.
@@ -202,7 +231,17 @@ impl Session {
 
     /// Logits [B, classes] of preprocessed images [B, channels, H, W], in the session's format and on its device.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor, SessionError> {
+        if self.options.head == Head::None {
+            return Err(SessionError::Headless {
+                model: self.variant.name,
+            });
+        }
         self.run(x, |x| self.model.logits(x))
+    }
+
+    /// The pooled features [B, channels] that the head sees.
+    pub fn features(&self, x: &Tensor) -> Result<Tensor, SessionError> {
+        self.run(x, |x| self.model.features(x))
     }
 
     /// Feature maps of every stage, finest first.
@@ -253,7 +292,10 @@ impl Session {
 fn build_options(variant: &Variant, options: &Options) -> BuildOptions {
     let published = variant.build_options();
     BuildOptions {
-        classes: options.classes.unwrap_or(published.classes),
+        classes: match options.head {
+            Head::Classes(classes) => classes,
+            Head::Published | Head::None => published.classes,
+        },
         size: options.size.unwrap_or(published.size),
     }
 }

@@ -178,8 +178,16 @@ fn evaluate(
         threads: Some(threads),
         ..arguments.run.options()
     };
+    let session = Session::open(variant, &arguments.run.source()?, &options)?;
+    if session.new_head() {
+        bail!(
+            "{}: the checkpoint's head has another width than --classes, so the head would be new, and the accuracy of an \
+             untrained head means nothing: leave --classes away, or give a checkpoint with that head",
+            variant.name
+        );
+    }
     let mut predictor = SessionPredictor {
-        session: Session::open(variant, &arguments.run.source()?, &options)?,
+        session,
         size: variant.preprocessing.size,
     };
     let job = Job {

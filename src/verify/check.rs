@@ -5,7 +5,7 @@ use super::{Record, RecordError, StateEntry};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 use zoo_backbones::Variant;
-use zoo_runtime::{Options, Precision, Session, SessionError, WeightsSource};
+use zoo_runtime::{Head, Options, Precision, Session, SessionError, WeightsSource};
 use zoo_weights::formula::Formula;
 
 /// Elements kept of an output other than `logits`.
@@ -130,10 +130,11 @@ fn open(
     size: [i64; 2],
 ) -> Result<Session, SessionError> {
     let classes = record.config.get("num_classes").and_then(|n| n.as_i64());
+    let head = classes.map_or(Head::Published, Head::Classes);
     let options = Options {
         precision: check.precision,
         fuse: form == Form::Fused,
-        classes,
+        head,
         size: Some(size),
         ..check.options.clone()
     };
