@@ -35,6 +35,9 @@ pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224
 /// The data set of most reported figures.
 pub const IMAGENET_1K: &str = "ImageNet-1k";
 
+/// The data set of the small models.
+pub const CIFAR_10: &str = "CIFAR-10";
+
 /// A figure that somebody published.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reported {
