@@ -1,8 +1,12 @@
 //! One file per subcommand.
 
+pub mod auto;
 pub mod bench;
+pub mod compare;
 pub mod draw;
+pub mod engine;
 pub mod eval;
+pub mod export_cache;
 pub mod info;
 pub mod list;
 pub mod merge;

@@ -67,7 +67,7 @@ pub enum OnnxError {
     )]
     NoLibrary {
         /// Which.
-        library: OnnxLibrary,
+        library: &'static OnnxLibrary,
         /// The folder of the project that was searched.
         searched: PathBuf,
     },
@@ -82,7 +82,7 @@ pub enum OnnxError {
     )]
     Library {
         /// Which.
-        library: OnnxLibrary,
+        library: &'static OnnxLibrary,
         /// Its file.
         path: PathBuf,
         /// What is wrong.

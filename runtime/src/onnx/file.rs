@@ -4,7 +4,7 @@ use super::OnnxError;
 use super::preprocessing::{self, OnnxPreprocessing};
 use super::proto::{EXTERNAL, Entry, FLOAT, FLOAT16, Graph, Model, TensorType, Value};
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,7 @@ pub struct OnnxFile {
     producer: String,
     metadata: BTreeMap<String, String>,
     preprocessing: Option<OnnxPreprocessing>,
+    data: BTreeSet<PathBuf>,
 }
 
 impl OnnxFile {
@@ -93,7 +94,7 @@ impl OnnxFile {
         if graph.node.is_empty() {
             return Err(malformed(path, "its graph has no operators".to_owned()));
         }
-        external_data(path, &graph)?;
+        let data = external_data(path, &graph)?;
         let (input, element, shape) = image_input(path, &graph)?;
         let metadata: BTreeMap<String, String> = model
             .metadata_props
@@ -112,12 +113,27 @@ impl OnnxFile {
             element,
             shape,
             metadata,
+            data,
         })
     }
 
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What tells it from all other files: its name and SHA-256, and those of the files its weights lie in.
+    pub fn identity(&self) -> Result<String, OnnxError> {
+        let mut parts = Vec::new();
+        for path in std::iter::once(&self.path).chain(&self.data) {
+            let hash = zoo_weights::file_sha256(path).map_err(|source| OnnxError::Io {
+                path: path.clone(),
+                source,
+            })?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            parts.push(format!("{name}:sha256:{hash}"));
+        }
+        Ok(parts.join(" "))
     }
 
     /// The program that wrote it, as it says.
@@ -217,8 +233,9 @@ fn foreign(path: &Path, reason: String) -> OnnxError {
     }
 }
 
-/// Weights beside the file are there; the engines name them less clearly.
-fn external_data(path: &Path, graph: &Graph) -> Result<(), OnnxError> {
+/// The files with weights beside this one, which are there: the engines name a missing one less clearly.
+fn external_data(path: &Path, graph: &Graph) -> Result<BTreeSet<PathBuf>, OnnxError> {
+    let mut files = BTreeSet::new();
     let folder = path.parent().unwrap_or(Path::new(""));
     for weight in graph
         .initializer
@@ -242,8 +259,9 @@ fn external_data(path: &Path, graph: &Graph) -> Result<(), OnnxError> {
                 data,
             });
         }
+        files.insert(data);
     }
-    Ok(())
+    Ok(files)
 }
 
 /// The only input that is no weight: images.

@@ -12,16 +12,18 @@ pub(super) fn contiguous(x: &Tensor, element: Element) -> Tensor {
     x.to_device(Device::Cpu).to_kind(kind).contiguous()
 }
 
-/// The values of a contiguous tensor on the CPU whose elements are `T`s.
+/// The values of a tensor as [`contiguous`] makes it.
 ///
-/// # Safety
-/// The tensor's kind must be that of `T`, its storage on the CPU and contiguous.
-pub(super) unsafe fn values<T>(x: &Tensor) -> &[T] {
-    debug_assert!(x.is_contiguous() && x.device() == Device::Cpu);
+/// # Panics
+/// For a tensor of another kind, layout or device: a mistake of this crate.
+pub(super) fn values<T: tch::kind::Element>(x: &Tensor) -> &[T] {
+    assert!(
+        x.kind() == T::KIND && x.is_contiguous() && x.device() == Device::Cpu,
+        "not made by contiguous()"
+    );
     if x.numel() == 0 {
         return &[];
     }
-    // SAFETY: a contiguous tensor is `numel` elements from `data_ptr` on, alive as long as the tensor is borrowed; the
-    // element type is the caller's promise.
+    // SAFETY: `numel` contiguous elements of type `T` on the CPU, as just checked, alive while the tensor is borrowed.
     unsafe { std::slice::from_raw_parts(x.data_ptr().cast::<T>(), x.numel()) }
 }

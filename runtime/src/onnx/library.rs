@@ -23,7 +23,7 @@ pub struct OnnxLibrary {
 }
 
 /// ONNX Runtime's.
-pub const ORT: OnnxLibrary = OnnxLibrary {
+pub static ORT: OnnxLibrary = OnnxLibrary {
     name: "ONNX Runtime",
     variable: "ORT_DYLIB_PATH",
     file: "a libonnxruntime.so",
@@ -34,7 +34,7 @@ pub const ORT: OnnxLibrary = OnnxLibrary {
 };
 
 /// OpenVINO's.
-pub const OPENVINO: OnnxLibrary = OnnxLibrary {
+pub static OPENVINO: OnnxLibrary = OnnxLibrary {
     name: "OpenVINO",
     variable: "OPENVINO_DYLIB_PATH",
     file: "a libopenvino_c.so (with the other libraries beside it)",
@@ -46,18 +46,18 @@ pub const OPENVINO: OnnxLibrary = OnnxLibrary {
 
 /// The file of ONNX Runtime's library that would be loaded.
 pub fn ort_library() -> Result<PathBuf, OnnxError> {
-    find(ORT, std::env::var_os(ORT.variable).map(PathBuf::from))
+    find(&ORT, std::env::var_os(ORT.variable).map(PathBuf::from))
 }
 
 /// The file of OpenVINO's C library that would be loaded.
 pub fn openvino_library() -> Result<PathBuf, OnnxError> {
     find(
-        OPENVINO,
+        &OPENVINO,
         std::env::var_os(OPENVINO.variable).map(PathBuf::from),
     )
 }
 
-fn find(library: OnnxLibrary, given: Option<PathBuf>) -> Result<PathBuf, OnnxError> {
+fn find(library: &'static OnnxLibrary, given: Option<PathBuf>) -> Result<PathBuf, OnnxError> {
     if let Some(path) = given.filter(|path| !path.as_os_str().is_empty()) {
         return match path.canonicalize() {
             Ok(path) => Ok(path),
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_missing_library_names_variable_and_setup() {
-        let missing = find(ORT, Some("/nowhere/libonnxruntime.so".into())).unwrap_err();
+        let missing = find(&ORT, Some("/nowhere/libonnxruntime.so".into())).unwrap_err();
         let message = missing.to_string();
         for part in [
             "/nowhere/libonnxruntime.so",
@@ -104,11 +104,16 @@ mod tests {
         ] {
             assert!(message.contains(part), "{message}");
         }
-        let nowhere = OnnxLibrary {
+        static NOWHERE: OnnxLibrary = OnnxLibrary {
+            name: "OpenVINO",
+            variable: "OPENVINO_DYLIB_PATH",
+            file: "a file",
+            prefix: "libopenvino_c.so",
             folder: "no/such/folder",
-            ..OPENVINO
+            setup: "scripts/setup-openvino",
+            oldest: "2025.1.0",
         };
-        let message = find(nowhere, None).unwrap_err().to_string();
+        let message = find(&NOWHERE, None).unwrap_err().to_string();
         for part in [
             "OPENVINO_DYLIB_PATH",
             "scripts/setup-openvino",

@@ -45,7 +45,7 @@ impl OpenvinoSession {
         let version = version()?;
         let mut session = OpenvinoSession {
             core: core(options, hint).map_err(|reason| OnnxError::Library {
-                library: OPENVINO,
+                library: &OPENVINO,
                 path: openvino_library().unwrap_or_default(),
                 reason,
             })?,
@@ -142,14 +142,12 @@ impl Program {
     fn run(&mut self, x: &Tensor, element: Element) -> Result<Tensor, openvino::InferenceError> {
         let mut input = self.request.get_input_tensor()?;
         match element {
-            // SAFETY: the caller made the tensor contiguous and of this format.
             Element::F32 => input
                 .get_data_mut()?
-                .copy_from_slice(unsafe { image::values::<f32>(x) }),
-            // SAFETY: as above.
+                .copy_from_slice(image::values::<f32>(x)),
             Element::F16 => input
                 .get_data_mut()?
-                .copy_from_slice(unsafe { image::values::<half::f16>(x) }),
+                .copy_from_slice(image::values::<half::f16>(x)),
         }
         self.request.infer()?;
         let output = self.request.get_output_tensor()?;
@@ -258,7 +256,7 @@ fn version() -> Result<&'static str, OnnxError> {
     }
     let path = openvino_library()?;
     let wrong = |reason| OnnxError::Library {
-        library: OPENVINO,
+        library: &OPENVINO,
         path: path.clone(),
         reason,
     };

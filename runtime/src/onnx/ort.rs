@@ -126,18 +126,12 @@ impl OrtSession {
         let shape = x.size();
         self.file.check(&shape)?;
         let x = image::contiguous(x, self.file.element);
-        let output = self.file.output.as_str();
+        let (input, output) = (self.file.input.as_str(), self.file.output.as_str());
         let result = match self.file.element {
-            // SAFETY: `contiguous` gave float32 values on the CPU.
-            Element::F32 => {
-                TensorRef::from_array_view((shape, unsafe { image::values::<f32>(&x) }))
-                    .and_then(|x| self.session.run(ort::inputs![x]))
-            }
-            // SAFETY: `contiguous` gave float16 values on the CPU.
-            Element::F16 => {
-                TensorRef::from_array_view((shape, unsafe { image::values::<f16>(&x) }))
-                    .and_then(|x| self.session.run(ort::inputs![x]))
-            }
+            Element::F32 => TensorRef::from_array_view((shape, image::values::<f32>(&x)))
+                .and_then(|x| self.session.run(ort::inputs![input => x])),
+            Element::F16 => TensorRef::from_array_view((shape, image::values::<f16>(&x)))
+                .and_then(|x| self.session.run(ort::inputs![input => x])),
         };
         result
             .and_then(|outputs| logits(&outputs, output))
@@ -249,10 +243,12 @@ fn register(
                 .with_tf32(options.precision == Precision::Tf32)
                 .build()
                 .error_on_failure();
-            builder
-                .with_execution_providers([provider])
+            let cuda_only = || -> ort::Result<SessionBuilder> {
+                let builder = builder.with_execution_providers([provider])?;
                 // Operators that the provider lacks would run on the CPU without a word.
-                .and_then(|b| b.with_config_entry("session.disable_cpu_ep_fallback", "1"))
+                Ok(builder.with_config_entry("session.disable_cpu_ep_fallback", "1")?)
+            };
+            cuda_only()
                 .map(|builder| (builder, CUDA))
                 .map_err(|e| failed(CUDA, e.to_string(), remedy))
         }
@@ -287,7 +283,7 @@ fn runtime() -> Result<&'static Runtime, OnnxError> {
 
 fn load(path: &Path) -> Result<Runtime, OnnxError> {
     let wrong = |reason: String| OnnxError::Library {
-        library: ORT,
+        library: &ORT,
         path: path.to_path_buf(),
         reason,
     };
