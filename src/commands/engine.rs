@@ -3,6 +3,7 @@
 use super::model::{self, ModelArguments};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -112,6 +113,24 @@ fn positive_rgb(text: &str) -> Result<[f32; 3], String> {
 }
 
 impl EngineArguments {
+    /// As they stand on a command line, but for the engine.
+    pub fn command_line(&self) -> Vec<String> {
+        let rgb = |v: [f32; 3]| v.map(|x| x.to_string()).join(",");
+        let mut line = vec![format!("--optimization={}", self.optimization)];
+        line.extend(
+            self.input_size
+                .map(|(h, w)| format!("--input-size={h}x{w}")),
+        );
+        line.extend(self.crop_pct.map(|share| format!("--crop-pct={share}")));
+        line.extend(
+            self.interpolation
+                .map(|filter| format!("--interpolation={}", model::filter(filter))),
+        );
+        line.extend(self.mean.map(|mean| format!("--mean={}", rgb(mean))));
+        line.extend(self.std.map(|std| format!("--std={}", rgb(std))));
+        line
+    }
+
     fn states_preprocessing(&self) -> bool {
         self.input_size.is_some()
             || self.crop_pct.is_some()
@@ -272,6 +291,14 @@ impl Model {
             Origin::Zoo(_) => EngineChoice::Named(EngineName::Libtorch),
             Origin::Onnx(_) => EngineChoice::Named(EngineName::Ort),
         })
+    }
+
+    /// What names it on a command line.
+    pub fn argument(&self) -> OsString {
+        match &self.origin {
+            Origin::Zoo(variant) => variant.name.into(),
+            Origin::Onnx(file) => file.path().as_os_str().to_owned(),
+        }
     }
 
     /// What tells its weights from all others.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use zoo::backbones::{self, Interpolation, Preprocessing, Variant};
 use zoo::images::Transform;
-use zoo::runtime::{Device, Head, Options, Precision, WeightsSource};
+use zoo::runtime::{Device, EngineName, Head, Options, Precision, WeightsSource};
 
 /// Weights where none are given: the gain keeps activations in range through the depth of every family.
 const UNTRAINED: &str = "formula:zoo:0.7";
@@ -54,6 +54,22 @@ impl ModelArguments {
             }
             (formula, None) => Ok(formula),
         }
+    }
+
+    /// As they stand on a command line, with this engine.
+    pub fn command_line(&self, engine: EngineName) -> Vec<String> {
+        let mut line = vec![
+            format!("--engine={engine}"),
+            format!("--device={}", self.device),
+            format!("--dtype={}", self.dtype),
+        ];
+        line.extend(self.weights.iter().map(|w| format!("--weights={w}")));
+        line.extend(self.container.iter().map(|c| format!("--container={c}")));
+        line.extend(self.threads.map(|n| format!("--threads={n}")));
+        line.extend(self.no_fuse.then(|| "--no-fuse".to_owned()));
+        line.extend(self.classes.map(|n| format!("--classes={n}")));
+        line.extend(self.engine.command_line());
+        line
     }
 
     /// How to open a session.
