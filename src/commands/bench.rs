@@ -19,7 +19,7 @@ use zoo::eval::data::{DataSet, OpenOptions};
 use zoo::eval::pipeline::Images;
 use zoo::eval::{PredictError, Prepare};
 use zoo::power::{CpuCounter, Energy, EnergyCounter, GpuCounter, Unavailable, Window};
-use zoo::runtime::{Device, Engine};
+use zoo::runtime::{Device, Engine, EngineInfo, EngineName};
 use zoo::weights::formula::Formula;
 
 /// Time models: p50, p90, p99, images/s, with warm-up and blocks that other load disturbed left out.
@@ -59,10 +59,12 @@ pub struct Arguments {
 /// The salt of the random input, whose formula the goldens share.
 const SALT: &str = "zoo";
 
-/// A model in its engine, with its images ready on the device.
+/// A model in its engine (in several where `auto` chose another one for another batch size), with its images ready on the device.
 struct Timed {
     name: String,
-    engine: Box<dyn Engine>,
+    engines: Vec<(EngineName, Box<dyn Engine>)>,
+    /// Batch sizes, each with the index of its engine.
+    chosen: Vec<(usize, usize)>,
     size: (usize, usize),
     images: Option<Tensor>,
     ready: Vec<(usize, Tensor)>,
@@ -71,25 +73,61 @@ struct Timed {
 impl Timed {
     fn open(arguments: &Arguments, model: &Model) -> Result<Timed> {
         let largest = arguments.batch.iter().copied().max().unwrap_or(1);
-        let engine = auto::resolve(model, &arguments.run, largest)?;
-        let opened = model.open(engine, &arguments.run)?;
+        let mut engines: Vec<(EngineName, Box<dyn Engine>)> = Vec::new();
+        let mut chosen = Vec::new();
+        for &batch in &arguments.batch {
+            let engine = auto::resolve(model, &arguments.run, batch)?;
+            let index = match engines.iter().position(|(name, _)| *name == engine) {
+                Some(open) => open,
+                None => {
+                    engines.push((engine, model.open(engine, &arguments.run)?.engine));
+                    engines.len() - 1
+                }
+            };
+            chosen.push((batch, index));
+        }
+        if engines.is_empty() {
+            bail!("--batch: say one or more sizes");
+        }
         let images = match &arguments.images {
             Some(dir) => Some(load_images(dir, &model.preprocessing, largest)?),
             None => None,
         };
         Ok(Timed {
             name: model.name.clone(),
-            engine: opened.engine,
+            engines,
+            chosen,
             size: model.preprocessing.size,
             images,
             ready: Vec::new(),
         })
     }
 
+    fn engine(&mut self, batch: usize) -> &mut dyn Engine {
+        let index = self.chosen.iter().find(|(n, _)| *n == batch);
+        self.engines[index.map_or(0, |(_, index)| *index)]
+            .1
+            .as_mut()
+    }
+
+    /// What each engine says of itself, with its batch sizes where there are several engines.
+    fn described(&self, what: fn(EngineInfo) -> String) -> String {
+        let one = |(index, (_, engine)): (usize, &(EngineName, Box<dyn Engine>))| {
+            let own = self.chosen.iter().filter(|(_, i)| *i == index);
+            let batches: Vec<String> = own.map(|(n, _)| n.to_string()).collect();
+            match self.engines.len() {
+                1 => what(engine.info()),
+                _ => format!("{} at batch {}", what(engine.info()), batches.join(", ")),
+            }
+        };
+        let all: Vec<String> = self.engines.iter().enumerate().map(one).collect();
+        all.join("; ")
+    }
+
     /// Channels, height and width.
     fn image_shape(&self) -> [usize; 3] {
         let (height, width) = self.size;
-        [self.engine.input_channels() as usize, height, width]
+        [self.engines[0].1.input_channels() as usize, height, width]
     }
 
     fn input(&mut self, batch: usize) -> Tensor {
@@ -103,7 +141,7 @@ impl Timed {
             }
             None => formula_input(batch, self.image_shape(), SALT),
         };
-        let x = self.engine.prepare(&x);
+        let x = self.engine(batch).prepare(&x);
         self.ready.push((batch, x.shallow_clone()));
         x
     }
@@ -116,31 +154,35 @@ impl Subject for Timed {
 
     fn run_once(&mut self, batch: usize) -> Result<(), PredictError> {
         let x = self.input(batch);
-        let _logits = self.engine.logits(&x).map_err(to_predict_error)?;
-        self.engine.synchronize();
+        let engine = self.engine(batch);
+        let _logits = engine.logits(&x).map_err(to_predict_error)?;
+        engine.synchronize();
         Ok(())
     }
 }
 
 impl Worker for Timed {
     fn describe(&self) -> Description {
-        let info = self.engine.info();
+        let info = self.engines[0].1.info();
         Description {
             name: self.name.clone(),
-            engine: info.engine,
-            version: info.version,
+            engine: self.described(|info| info.engine),
+            version: self.described(|info| info.version),
             model: self.name.clone(),
             device: info.device.to_string(),
             dtype: info.precision.to_string(),
             threads: info.threads,
             input: self.image_shape(),
-            options: info.options,
+            options: match self.engines.len() {
+                1 => info.options,
+                _ => Vec::new(),
+            },
         }
     }
 
     fn logits(&mut self, batch: usize, salt: &str) -> Result<Vec<Vec<f64>>, PredictError> {
         let x = formula_input(batch, self.image_shape(), salt);
-        let logits = self.engine.logits(&x).map_err(to_predict_error)?;
+        let logits = self.engine(batch).logits(&x).map_err(to_predict_error)?;
         Vec::<Vec<f64>>::try_from(
             logits
                 .to_device(tch::Device::Cpu)
