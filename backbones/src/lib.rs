@@ -23,6 +23,6 @@ pub mod vit;
 pub use backbone::{Backbone, Stage};
 pub use registry::{find, matching, variants};
 pub use variant::{
-    BuildOptions, CIFAR_10, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing, Reported,
-    Variant, WeightFile,
+    BuildOptions, CIFAR_10, IMAGENET, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing,
+    Reported, Variant, WeightFile,
 };

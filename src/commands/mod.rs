@@ -1,14 +1,19 @@
 //! One file per subcommand.
 
+pub mod auto;
 pub mod bench;
+pub mod compare;
 pub mod draw;
+pub mod engine;
 pub mod eval;
+pub mod export_cache;
 pub mod info;
 pub mod list;
 pub mod merge;
 pub mod model;
 pub mod output;
 pub mod predict;
+pub mod race;
 pub mod verify;
 pub mod weights;
 

@@ -1,10 +1,11 @@
 //! Choosing a model, its weights and how it runs: the same arguments for every command that runs one.
 
+use super::engine::EngineArguments;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use zoo::backbones::{self, Interpolation, Preprocessing, Variant};
 use zoo::images::Transform;
-use zoo::runtime::{Device, Head, Options, Precision, Session, WeightsSource};
+use zoo::runtime::{Device, EngineName, Head, Options, Precision, WeightsSource};
 
 /// Weights where none are given: the gain keeps activations in range through the depth of every family.
 const UNTRAINED: &str = "formula:zoo:0.7";
@@ -25,7 +26,7 @@ pub struct ModelArguments {
     /// f32, tf32 (CUDA only), f64, bf16 or f16.
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
-    /// Threads of libtorch's operators. Default: all cores.
+    /// Threads of one operator. Default: all cores.
     #[arg(long, value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
     /// Run the model as it was trained: norms apart, branches apart, no prepacked kernels.
@@ -35,6 +36,8 @@ pub struct ModelArguments {
     /// head is new: not trained.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     pub classes: Option<i64>,
+    #[command(flatten)]
+    pub engine: EngineArguments,
 }
 
 impl ModelArguments {
@@ -53,6 +56,22 @@ impl ModelArguments {
         }
     }
 
+    /// As they stand on a command line, with this engine.
+    pub fn command_line(&self, engine: EngineName) -> Vec<String> {
+        let mut line = vec![
+            format!("--engine={engine}"),
+            format!("--device={}", self.device),
+            format!("--dtype={}", self.dtype),
+        ];
+        line.extend(self.weights.iter().map(|w| format!("--weights={w}")));
+        line.extend(self.container.iter().map(|c| format!("--container={c}")));
+        line.extend(self.threads.map(|n| format!("--threads={n}")));
+        line.extend(self.no_fuse.then(|| "--no-fuse".to_owned()));
+        line.extend(self.classes.map(|n| format!("--classes={n}")));
+        line.extend(self.engine.command_line());
+        line
+    }
+
     /// How to open a session.
     pub fn options(&self) -> Options {
         Options {
@@ -63,12 +82,6 @@ impl ModelArguments {
             head: self.classes.map_or(Head::Published, Head::Classes),
             ..Options::default()
         }
-    }
-
-    /// The model, loaded.
-    pub fn open(&self, variant: &'static Variant) -> Result<Session> {
-        Session::open(variant, &self.source()?, &self.options())
-            .with_context(|| format!("opening {}", variant.name))
     }
 }
 
