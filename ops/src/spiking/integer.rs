@@ -32,10 +32,12 @@ impl Dynamics for Integer {
         let v = state.potential_or(x, 0.0);
         let charged = &v + (x - &v) / self.tau;
         let threshold = self.threshold.detach();
-        let mut level = (&charged / &threshold).clamp(0.0, self.levels);
-        if self.normalised {
-            level = level / self.levels;
-        }
+        let level = (&charged / &threshold).clamp(0.0, self.levels);
+        let level = if self.normalised {
+            level / self.levels
+        } else {
+            level
+        };
         let whole = level.detach().round();
         let spikes = if level.requires_grad() {
             &whole + zero(&level)

@@ -92,11 +92,12 @@ impl Dynamics for Leaky {
         let v = state.potential_or(x, self.reset);
         let charged = self.charge(&v, x);
         let spikes = self.firing.fire(&charged);
-        let silent = -spikes.detach() + 1;
-        let mut kept = &charged * silent;
-        if self.reset != 0.0 {
-            kept = kept + spikes.detach() * self.reset;
-        }
+        let silenced = &charged * (-spikes.detach() + 1);
+        let kept = if self.reset == 0.0 {
+            silenced
+        } else {
+            silenced + spikes.detach() * self.reset
+        };
         state.potential = Some(kept);
         state.step += 1;
         Fired { spikes, charged }
