@@ -3,7 +3,9 @@
 use super::engine::EngineArguments;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use zoo::backbones::{self, Interpolation, Preprocessing, Variant};
+use zoo::backbones::{
+    self, Interpolation, NeuronKind, Preprocessing, SpikingOptions, TimeForm, Variant,
+};
 use zoo::images::Transform;
 use zoo::runtime::{Device, EngineName, Head, Options, Precision, WeightsSource};
 
@@ -38,6 +40,17 @@ pub struct ModelArguments {
     pub classes: Option<i64>,
     #[command(flatten)]
     pub engine: EngineArguments,
+    /// Neurons of a spiking network: if, lif, lif-braincog, plif, eif, ilif, nilif, klif, clif, glif, psn, hdlif,
+    /// izhikevich or hh. Default: those published. Others ignore it.
+    #[arg(long, value_name = "NAME")]
+    pub neuron: Option<NeuronKind>,
+    /// Time steps of a spiking network. Default: as published. Others ignore it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1024))]
+    pub time_steps: Option<i64>,
+    /// In which order a spiking network takes its time steps: folded (all steps of a layer at once) or stepwise (memory
+    /// does not grow with the number of steps). Both give the same numbers.
+    #[arg(long, value_name = "FORM", default_value = "folded")]
+    pub time_form: TimeForm,
 }
 
 impl ModelArguments {
@@ -52,7 +65,7 @@ impl ModelArguments {
             (WeightsSource::Formula(_), Some(_)) => {
                 bail!("--container names a part of a checkpoint: give one with --weights FILE")
             }
-            (formula, None) => Ok(formula),
+            (formula, _) => Ok(formula),
         }
     }
 
@@ -80,6 +93,11 @@ impl ModelArguments {
             threads: self.threads.map(Into::into),
             fuse: !self.no_fuse,
             head: self.classes.map_or(Head::Published, Head::Classes),
+            spiking: SpikingOptions {
+                neuron: self.neuron,
+                steps: self.time_steps,
+                time: self.time_form,
+            },
             ..Options::default()
         }
     }
