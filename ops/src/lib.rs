@@ -33,10 +33,12 @@ mod relative_position;
 mod residual_conv;
 pub mod routing;
 mod simd;
+pub mod spiking;
 mod squeeze_excite;
 pub mod taps;
 mod threads;
 mod tokens;
+pub mod work;
 
 pub use activation::Activation;
 pub use attention::{SelfAttention, dense_attention, merge_heads};
