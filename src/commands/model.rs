@@ -49,7 +49,7 @@ impl ModelArguments {
             (WeightsSource::Formula(_), Some(_)) => {
                 bail!("--container names a part of a checkpoint: give one with --weights FILE")
             }
-            (formula, None) => Ok(formula),
+            (formula, _) => Ok(formula),
         }
     }
 

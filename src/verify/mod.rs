@@ -7,6 +7,7 @@
 mod check;
 mod outcome;
 mod record;
+mod spiking;
 
 pub use check::{Check, verify};
 pub use outcome::{Failure, Form, Outcome, OutputError};
