@@ -67,7 +67,9 @@ impl Encoding {
             Encoding::Direct => repeat(x, steps),
             Encoding::Rate { seed } => {
                 let drawn = uniform(seed, x.numel() * steps.unsigned_abs() as usize);
-                let u = Tensor::from_slice(&drawn).to_kind(x.kind()).to_device(x.device());
+                let u = Tensor::from_slice(&drawn)
+                    .to_kind(x.kind())
+                    .to_device(x.device());
                 let mut shape = vec![-1];
                 shape.extend(&x.size()[1..]);
                 rate_from(x, &u.reshape(shape), steps)
@@ -84,7 +86,9 @@ impl Encoding {
             Encoding::Phase => {
                 let bits = (x * 256.0).to_kind(Kind::Int64);
                 let at = |i: i64| {
-                    let bit = bits.bitwise_right_shift_tensor_scalar(7 - i % 8).bitwise_and(1);
+                    let bit = bits
+                        .bitwise_right_shift_tensor_scalar(7 - i % 8)
+                        .bitwise_and(1);
                     bit.to_kind(x.kind()) * (-((i % 8) as f64)).exp2()
                 };
                 Tensor::cat(&(0..steps).map(at).collect::<Vec<_>>(), 0)
@@ -144,7 +148,13 @@ mod tests {
         for name in ["direct", "rate:7", "ttfs", "phase"] {
             assert_eq!(name.parse::<Encoding>().unwrap().to_string(), name);
         }
-        assert!("poisson".parse::<Encoding>().unwrap_err().to_string().contains("ttfs"));
+        assert!(
+            "poisson"
+                .parse::<Encoding>()
+                .unwrap_err()
+                .to_string()
+                .contains("ttfs")
+        );
     }
 
     #[test]

@@ -135,7 +135,10 @@ impl Neuron {
                 }
             },
             Body::Parallel(psn) => (psn.trace(x, steps).spikes, state),
-            Body::Mixture(mixture) => (mixture.forward(x, steps), state),
+            Body::Mixture(mixture) => {
+                let seen = mixture.trace(x, steps, state.detach());
+                (seen.spikes, state)
+            }
         };
         work::neuron(&self.name, &spikes);
         (spikes, state)
