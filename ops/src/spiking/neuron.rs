@@ -140,7 +140,7 @@ impl Neuron {
                 (seen.spikes, state)
             }
         };
-        work::neuron(&self.name, &spikes);
+        work::neuron(&self.name, &spikes, steps);
         (spikes, state)
     }
 
@@ -159,7 +159,7 @@ impl Neuron {
             }
             None => dynamics.step(x, state).spikes,
         };
-        work::neuron(&self.name, &spikes);
+        work::neuron(&self.name, &spikes, 1);
         spikes
     }
 
