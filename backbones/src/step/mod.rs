@@ -8,7 +8,10 @@
 
 mod network;
 mod parts;
+mod qkformer;
+mod sdt;
 mod spikformer;
+mod spikingformer;
 mod stem;
 mod time;
 mod variants;

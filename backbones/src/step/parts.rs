@@ -35,6 +35,11 @@ pub(super) enum Layout {
     Tokens,
     /// [B, C, H, W].
     Map,
+    /// The same, and [B, heads, d, N] before the neurons behind attention.
+    MapByHead {
+        /// Attention heads.
+        heads: i64,
+    },
 }
 
 impl Layout {
@@ -42,7 +47,7 @@ impl Layout {
     pub fn of(self, x: &Tensor, grid: [i64; 2]) -> Tensor {
         match self {
             Layout::Tokens => x.shallow_clone(),
-            Layout::Map => map(x, grid),
+            Layout::Map | Layout::MapByHead { .. } => map(x, grid),
         }
     }
 
@@ -51,6 +56,7 @@ impl Layout {
         match self {
             Layout::Tokens => x.shallow_clone(),
             Layout::Map => x.transpose(1, 2),
+            Layout::MapByHead { heads } => x.transpose(1, 2).unflatten(1, [heads, -1]),
         }
     }
 }
@@ -90,6 +96,12 @@ impl Naming {
             lif: neurons.layer(p / format!("{name}_lif"), sizes.1),
         }
     }
+}
+
+/// `fc_convI` and `fc_bnI`, stored as 1x1 convolutions with biases.
+pub(super) fn numbered_layer(p: &nn::Path, index: usize, sizes: (i64, i64)) -> LinearBn {
+    let paths = (p / format!("fc_conv{index}"), p / format!("fc_bn{index}"));
+    LinearBn::new(paths, sizes, Stored::Conv2d, true)
 }
 
 /// S(BN(Linear(x))) on tokens.

@@ -1,7 +1,10 @@
 //! The variants as data.
 
-use super::network::OverTime;
+use super::network::{Network, OverTime};
+use super::qkformer::{self, QkFormer};
+use super::sdt::{self, Sdt};
 use super::spikformer::{self, Spikformer};
+use super::spikingformer::{self, Spikingformer};
 use super::time::Neurons;
 use crate::variant::IMAGENET;
 use crate::{
@@ -79,14 +82,35 @@ pub(super) const IMAGENET_VARIANT: Variant = Variant {
     ..CIFAR_VARIANT
 };
 
-fn spikformer(
-    p: &nn::Path,
-    config: spikformer::Config,
+/// A network with STEP's LIF neurons over its four steps, unless the caller wants others.
+fn network<N: Network + 'static>(
     options: &BuildOptions,
+    build: impl FnOnce(&Neurons) -> N,
 ) -> Box<dyn Backbone> {
     let neurons = neurons(NeuronKind::Lif, STEPS, options);
-    let network = Spikformer::new(p, config, options.classes, &neurons);
-    Box::new(OverTime::new(network, &neurons.0, options))
+    Box::new(OverTime::new(build(&neurons), &neurons.0, options))
+}
+
+fn spikformer(p: &nn::Path, config: spikformer::Config, o: &BuildOptions) -> Box<dyn Backbone> {
+    network(o, |neurons| Spikformer::new(p, config, o.classes, neurons))
+}
+
+fn sdt(p: &nn::Path, config: sdt::Config, o: &BuildOptions) -> Box<dyn Backbone> {
+    network(o, |neurons| Sdt::new(p, config, o.classes, neurons))
+}
+
+fn qkformer(p: &nn::Path, config: qkformer::Config, o: &BuildOptions) -> Box<dyn Backbone> {
+    network(o, |neurons| QkFormer::new(p, config, o.classes, neurons))
+}
+
+fn spikingformer(
+    p: &nn::Path,
+    config: spikingformer::Config,
+    o: &BuildOptions,
+) -> Box<dyn Backbone> {
+    network(o, |neurons| {
+        Spikingformer::new(p, config, o.classes, neurons)
+    })
 }
 
 /// Every variant.
@@ -105,5 +129,69 @@ pub static VARIANTS: &[Variant] = &[
         params: 29_701_794,
         build: |p, o| spikformer(p, spikformer::Config::imagenet(), o),
         ..IMAGENET_VARIANT
+    },
+    Variant {
+        name: "step-sdt-cifar",
+        aliases: &["sdt_cifar", "sdt-2-512"],
+        params: 10_233_590,
+        reported: &[reproduced(95.79)],
+        build: |p, o| sdt(p, sdt::Config::cifar(), o),
+        ..CIFAR_VARIANT
+    },
+    Variant {
+        name: "step-sdt-imagenet",
+        aliases: &["std_imagenet", "sdt_imagenet"],
+        params: 29_690_036,
+        build: |p, o| sdt(p, sdt::Config::imagenet(), o),
+        ..IMAGENET_VARIANT
+    },
+    Variant {
+        name: "step-qkformer-cifar",
+        aliases: &["qkformer_cifar", "qkformer-4-384"],
+        params: 6_706_304,
+        reported: &[reproduced(96.24)],
+        build: |p, o| qkformer(p, qkformer::Config::cifar(), o),
+        ..CIFAR_VARIANT
+    },
+    Variant {
+        name: "step-qkformer-imagenet",
+        aliases: &["qkformer_imagenet"],
+        params: 16_064_102,
+        build: |p, o| qkformer(p, qkformer::Config::imagenet(), o),
+        ..IMAGENET_VARIANT
+    },
+    Variant {
+        name: "step-qkformer-imagenet-h6",
+        aliases: &["qkformer_imagenet_h6"],
+        params: 16_064_102,
+        build: |p, o| {
+            let config = qkformer::Config {
+                heads: 6,
+                ..qkformer::Config::imagenet()
+            };
+            qkformer(p, config, o)
+        },
+        ..IMAGENET_VARIANT
+    },
+    Variant {
+        name: "step-qkformer-imagenet-512",
+        aliases: &["qkformer_imagenet_512"],
+        params: 28_352_950,
+        build: |p, o| {
+            let config = qkformer::Config {
+                width: 512,
+                ..qkformer::Config::imagenet()
+            };
+            qkformer(p, config, o)
+        },
+        ..IMAGENET_VARIANT
+    },
+    Variant {
+        name: "step-spikingformer-cifar",
+        aliases: &["spikingformer_cifar", "spikingformer-4-384"],
+        params: 9_318_650,
+        reported: &[reproduced(95.53)],
+        build: |p, o| spikingformer(p, spikingformer::Config::cifar(), o),
+        ..CIFAR_VARIANT
     },
 ];
