@@ -8,6 +8,7 @@ pub use zoo_eval as eval;
 pub use zoo_events as events;
 pub use zoo_images as images;
 pub use zoo_ops as ops;
+pub use zoo_power as power;
 pub use zoo_runtime as runtime;
 pub use zoo_weights as weights;
 

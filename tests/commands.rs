@@ -155,6 +155,20 @@ fn verify_says_what_it_ran_and_fails_with_1() {
 }
 
 #[test]
+fn info_counts_every_parameter_of_a_model() {
+    let folder = tempdir().unwrap();
+    let arguments = ["info", "shvit-s1", "--depth", "1", "--json"];
+    let info: Value = serde_json::from_str(&stdout(&run(folder.path(), &arguments))).unwrap();
+    assert_eq!(info["schema"], "zoo.info/1");
+    assert_eq!(info["trainable"], info["params"]);
+    assert_eq!(info["stages"][0]["size"], serde_json::json!([14, 14]));
+    let table = stdout(&run(folder.path(), &arguments[..4]));
+    assert!(table.contains("patch_embed") && table.contains("top-1"));
+    let unknown = run(folder.path(), &["info", "shvit-s11"]);
+    assert!(!unknown.status.success() && stderr(&unknown).contains("shvit-s1"));
+}
+
+#[test]
 fn predict_reads_drawn_images_and_bench_times_them() {
     let folder = tempdir().unwrap();
     let folder = folder.path();
@@ -180,6 +194,12 @@ fn predict_reads_drawn_images_and_bench_times_them() {
     let top = report["predictions"][0]["top"].as_array().unwrap();
     assert_eq!(top.len(), 5);
     assert!(top[0]["name"].is_string() && report["trained"] == false);
+
+    let predict = ["predict", "shvit-s1", image, "--json", "--threads", "1"];
+    let features = stdout(&run(folder, &[&predict[..], &["--features"]].concat()));
+    let report: Value = serde_json::from_str(&features).unwrap();
+    let features = report["predictions"][0]["features"].as_array().unwrap();
+    assert_eq!(features.len(), 320);
 
     let json = stdout(&run(
         folder,

@@ -171,6 +171,36 @@ fn compare_row(row: &Value, expected: &Value) {
 }
 
 #[test]
+fn cifar10_records_are_evaluated_and_other_data_is_refused() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let records: Vec<u8> = (0..5u8)
+        .flat_map(|label| {
+            std::iter::once(label).chain((0..3072).map(move |i| (i % 251) as u8 ^ label))
+        })
+        .collect();
+    std::fs::write(folder.join("test_batch.bin"), records).unwrap();
+    let run_on = |path: &str| {
+        let arguments = [
+            "eval",
+            "activator-cifar10",
+            "--cifar10",
+            path,
+            "--threads",
+            "1",
+            "--json",
+        ];
+        run(folder, &arguments)
+    };
+    let reports: Value = serde_json::from_str(&stdout(&run_on("."))).unwrap();
+    assert_eq!(reports[0]["images"], 5);
+    std::fs::write(folder.join("x.bin"), [1; 4000]).unwrap();
+    let refused = run_on("x.bin");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("x.bin"), "{}", stderr(&refused));
+}
+
+#[test]
 fn bad_input_is_named_and_ends_with_1() {
     let folder = tempdir().unwrap();
     let folder = folder.path();

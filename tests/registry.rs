@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 use zoo::backbones::{Variant, variants};
-use zoo::runtime::{Options, Precision, Session, WeightsSource, key_maps};
+use zoo::runtime::{Head, HeadTensors, Options, Precision, Session, WeightsSource, key_maps};
 use zoo::weights::formula::Formula;
 use zoo::weights::{Direction, write_safetensors};
 
@@ -159,6 +159,64 @@ fn weights_survive_a_file_under_every_key_map() {
             if logits != expected {
                 return Err(format!("under {naming} names the logits differ"));
             }
+        }
+        Ok(())
+    });
+}
+
+/// A trained backbone under another head, and under none.
+#[test]
+fn a_checkpoint_gives_its_backbone_to_a_new_head_and_to_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weights.safetensors");
+    let source = WeightsSource::File {
+        path: file.clone(),
+        container: None,
+    };
+    let open_under = |variant, head| {
+        let options = Options {
+            threads: Some(1),
+            fuse: false,
+            head,
+            ..Options::default()
+        };
+        Session::open(variant, &source, &options)
+    };
+    for_each(|variant| {
+        let published = open(variant, Precision::F32, false);
+        let x = images(&published, 1);
+        let features = published.features(&x).map_err(|e| e.to_string())?;
+        let mut tensors = published.tensors().map_err(|e| e.to_string())?;
+        write_safetensors(&file, &tensors, &BTreeMap::new()).map_err(|e| e.to_string())?;
+
+        let narrow = open_under(variant, Head::Classes(7)).map_err(|e| e.to_string())?;
+        let logits = narrow.logits(&x).map_err(|e| e.to_string())?;
+        if !narrow.new_head() || logits.size() != [1, 7] {
+            return Err(format!("a new head gives logits {:?}", logits.size()));
+        }
+        if narrow.features(&x).map_err(|e| e.to_string())? != features {
+            return Err("features under a new head differ".to_owned());
+        }
+        let seven = narrow.tensors().map_err(|e| e.to_string())?;
+        write_safetensors(&file, &seven, &BTreeMap::new()).map_err(|e| e.to_string())?;
+        match open_under(variant, Head::Published) {
+            Err(e) if e.to_string().contains("--classes 7") => {}
+            Err(e) => return Err(format!("`{e}` names no remedy")),
+            Ok(_) => return Err("a head of 7 classes loads as the published one".to_owned()),
+        }
+        if open_under(variant, Head::Classes(7)).is_ok_and(|s| s.new_head()) {
+            return Err("a head of the right width was not taken".to_owned());
+        }
+
+        let head = HeadTensors::of(variant, &variant.build_options());
+        tensors.retain(|t| !head.contains(&t.name));
+        write_safetensors(&file, &tensors, &BTreeMap::new()).map_err(|e| e.to_string())?;
+        if open_under(variant, Head::Published).is_ok() {
+            return Err("a checkpoint without a head loads".to_owned());
+        }
+        let headless = open_under(variant, Head::None).map_err(|e| e.to_string())?;
+        if headless.features(&x).map_err(|e| e.to_string())? != features {
+            return Err("features without a head differ".to_owned());
         }
         Ok(())
     });

@@ -16,13 +16,14 @@ mod registry;
 pub mod resnet;
 pub mod shvit;
 pub mod sparsifiner;
+pub mod step;
 mod token_net;
 mod variant;
 pub mod vit;
 
-pub use backbone::{Backbone, Stage};
+pub use backbone::{Backbone, InputForm, Stage};
 pub use registry::{find, matching, variants};
 pub use variant::{
-    BuildOptions, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing, Reported, Variant,
-    WeightFile,
+    BuildOptions, CIFAR_10, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing, Reported,
+    SpikingOptions, TimeForm, Variant, WeightFile,
 };

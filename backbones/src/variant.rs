@@ -2,6 +2,7 @@
 
 use crate::Backbone;
 use tch::nn;
+use zoo_ops::spiking::NeuronKind;
 
 /// How the resize of the evaluation transform interpolates (Pillow's antialiased filters).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,9 @@ pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224
 
 /// The data set of most reported figures.
 pub const IMAGENET_1K: &str = "ImageNet-1k";
+
+/// The data set of the small models.
+pub const CIFAR_10: &str = "CIFAR-10";
 
 /// A figure that somebody published.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,6 +96,29 @@ pub struct BuildOptions {
     pub classes: i64,
     /// Height and width of the input in pixels, for networks whose parameters depend on it. Others ignore it.
     pub size: [i64; 2],
+    /// What spiking networks are made of; others ignore it.
+    pub spiking: SpikingOptions,
+}
+
+/// What a caller may choose of a spiking network: by default, what was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpikingOptions {
+    /// Another neuron, with the published threshold and time constant.
+    pub neuron: Option<NeuronKind>,
+    /// Another number of time steps.
+    pub steps: Option<i64>,
+    /// In which order the time steps are taken.
+    pub time: TimeForm,
+}
+
+/// The order in which a spiking network takes its time steps; both give the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeForm {
+    /// Layer by layer, with all steps of a layer in one batch.
+    #[default]
+    Folded,
+    /// Step by step through all layers: memory does not grow with the number of steps.
+    Stepwise,
 }
 
 /// One model of the zoo.
@@ -125,6 +152,7 @@ impl Variant {
         BuildOptions {
             classes: self.classes,
             size: [height as i64, width as i64],
+            spiking: SpikingOptions::default(),
         }
     }
 }

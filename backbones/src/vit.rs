@@ -1,4 +1,5 @@
-//! ViT and DeiT: one architecture, told apart by their weights and by the input statistics that go with them.
+//! ViT and DeiT: one architecture, told apart by their weights and by the input statistics that go with them; and the
+//! same with mixture-of-head attention (`moh-deit-*`).
 //!
 //! Papers: "An Image is Worth 16x16 Words", ICLR 2021, arXiv 2010.11929; "Training data-efficient image transformers &
 //! distillation through attention", ICML 2021, arXiv 2012.12877 (the models without distillation token); weights of
@@ -9,13 +10,18 @@
 //!
 //! Only the class token reaches the head. After [`Backbone::fuse`] the last block therefore computes that token alone,
 //! without making keys or values: 2.7 M multiply-adds instead of 378 M in DeiT-S.
+//!
+//! The mixture of heads is that of "MoH: Multi-Head Attention as Mixture-of-Head Attention", arXiv 2410.11842, put on DeiT as
+//! its section 3 puts it on any ViT: the official names with `wg`, `wg_0`, `wg_1` beside `qkv` ([`HeadRouter`]). The paper's own
+//! vision models are `moh-transnext-*`; nobody published weights for these.
 
 use crate::variant::IMAGENET;
 use crate::{Backbone, BuildOptions, Interpolation, Preprocessing, Reported, Stage, Variant};
 use tch::{Tensor, nn};
 use zoo_ops::taps::{self, Tap};
 use zoo_ops::{
-    Conv2d, ConvConfig, LayerNorm, Linear, Mlp, SelfAttention, TokenEmbedding, patch_map,
+    Conv2d, ConvConfig, HeadRouter, HeadRouting, LayerNorm, Linear, Mlp, SelfAttention,
+    TokenEmbedding, patch_map,
 };
 
 /// Side of a patch in pixels.
@@ -34,6 +40,8 @@ pub struct Config {
     pub depth: usize,
     /// Height and width in pixels for which `pos_embed` has entries.
     pub image: [i64; 2],
+    /// Which heads are on for a token; `None`: all of them, ungated.
+    pub routing: Option<HeadRouting>,
 }
 
 impl Config {
@@ -52,12 +60,25 @@ impl Config {
         Self::of(768)
     }
 
+    /// Mixture-of-head attention: `shared` heads that every token uses, `active` that it chooses among the others.
+    pub fn with_routing(self, shared: i64, active: i64) -> Self {
+        Config {
+            routing: Some(HeadRouting {
+                heads: self.heads,
+                shared,
+                active,
+            }),
+            ..self
+        }
+    }
+
     fn of(width: i64) -> Self {
         Config {
             width,
             heads: width / 64,
             depth: 12,
             image: [224; 2],
+            routing: None,
         }
     }
 }
@@ -67,6 +88,7 @@ impl Config {
 struct Block {
     norm1: LayerNorm,
     attn: SelfAttention,
+    router: Option<HeadRouter>,
     norm2: LayerNorm,
     mlp: Mlp,
     attn_out: Tap,
@@ -78,6 +100,9 @@ impl Block {
         Block {
             norm1: LayerNorm::new(p / "norm1", width, EPS),
             attn: SelfAttention::new(&(p / "attn"), width, config.heads, true),
+            router: config
+                .routing
+                .map(|routing| HeadRouter::new(&(p / "attn"), width, routing)),
             norm2: LayerNorm::new(p / "norm2", width, EPS),
             mlp: Mlp::new(&(p / "mlp"), width, 4 * width),
             attn_out: Tap::named(format!("block{index}.attn_out")),
@@ -86,7 +111,11 @@ impl Block {
 
     /// Tokens [B, N, C] to the same shape.
     fn forward(&self, x: &Tensor) -> Tensor {
-        let mixed = self.attn.mix(&self.norm1.forward(x));
+        let normed = self.norm1.forward(x);
+        let mixed = match &self.router {
+            None => self.attn.mix(&normed),
+            Some(router) => self.attn.mix_gated(&normed, &router.gates(&normed)),
+        };
         if taps::recording() {
             self.attn_out.see(&self.attn.project(&mixed));
         }
@@ -105,7 +134,10 @@ impl Block {
     }
 
     fn fuse(&mut self) {
-        self.attn.fold_norm(&mut self.norm1);
+        // A router reads the norm's output too.
+        if self.router.is_none() {
+            self.attn.fold_norm(&mut self.norm1);
+        }
         self.attn.fuse();
         self.mlp.fold_norm(&mut self.norm2);
         self.mlp.fuse();
@@ -198,11 +230,11 @@ impl Backbone for Vit {
         self.patch_embed.fuse();
         self.tokens.fuse();
         self.blocks.iter_mut().for_each(Block::fuse);
-        if let Some(last) = self.blocks.last_mut() {
+        if let Some(last) = self.blocks.last_mut().filter(|b| b.router.is_none()) {
             last.attn.fuse_first_row();
+            self.first_token_only = true;
         }
         self.head.fuse();
-        self.first_token_only = true;
     }
 
     fn check_input(&self, height: i64, width: i64) -> Result<(), String> {
@@ -279,5 +311,36 @@ mod tests {
             let error = net.check_input(height, width).expect_err("refused");
             assert!(error.contains("multiples of 16"), "{error}");
         }
+    }
+
+    #[test]
+    fn heads_that_are_all_on_and_weigh_one_give_the_plain_network() {
+        tch::manual_seed(4);
+        let config = Config {
+            depth: 2,
+            image: [32, 32],
+            ..Config::tiny()
+        };
+        let mut plain_store = nn::VarStore::new(Device::Cpu);
+        let plain = Vit::new(&plain_store.root(), &config, 5);
+        let mut store = nn::VarStore::new(Device::Cpu);
+        let mut routed = Vit::new(&store.root(), &config.clone().with_routing(1, 2), 5);
+        plain_store.double();
+        store.double();
+        let weights = plain_store.variables();
+        tch::no_grad(|| {
+            for (name, mut variable) in store.variables() {
+                match weights.get(&name) {
+                    Some(weight) => variable.copy_(weight),
+                    None => drop(variable.zero_()),
+                }
+            }
+        });
+        let x = Tensor::randn([2, 3, 32, 32], (Kind::Double, Device::Cpu));
+        let expected = plain.logits(&x);
+        let apart = |logits: Tensor| (logits - &expected).abs().max().double_value(&[]);
+        assert!(apart(routed.logits(&x)) < 1e-12);
+        routed.fuse();
+        assert!(apart(routed.logits(&x)) < 1e-12);
     }
 }

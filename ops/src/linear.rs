@@ -38,6 +38,18 @@ impl Linear {
         }
     }
 
+    /// The same stored as a 1-d convolution of one tap: `weight` [`out`, `inputs`, 1]. Works on tokens, channels last.
+    pub fn pointwise_1d(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
+        let shape = [out, inputs, 1];
+        let weight = p.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM);
+        Linear {
+            weight: Weight::Stored(weight),
+            bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
+            fused: false,
+            packs: Packs::default(),
+        }
+    }
+
     /// Layers that read the same input as one new layer, outputs side by side; the layers stay as they are.
     pub fn side_by_side(layers: &[&Linear]) -> Self {
         let (weights, biases): (Vec<_>, Vec<_>) = layers
@@ -76,7 +88,7 @@ impl Linear {
 
     /// `forward(x) + residual`, as one kernel where that exists.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Tensor {
-        let weight = self.weight.like(x);
+        let weight = matrix(self.weight.like(x));
         let bias = self.bias.as_ref().map(|b| b.like(x));
         if self.fused && onednn::applies(x) && residual.is_contiguous() {
             let packed = self.packs.linear(&weight, x);
@@ -108,6 +120,16 @@ impl Linear {
             .weight
             .refolded(matrix(self.weight.double()) * scale.unsqueeze(1));
         self.bias = self.bias.take().map(|b| b.refolded(b.double() * scale));
+    }
+
+    /// Absorbs an affine map of each output, y -> scale * y + shift (both `[out]`, float64).
+    pub fn fold_affine(&mut self, scale: &Tensor, shift: &Tensor) {
+        self.fold_output(scale);
+        let bias = match &self.bias {
+            Some(b) => b.double() + shift,
+            None => shift.shallow_clone(),
+        };
+        self.bias = Some(self.weight.refolded(bias));
     }
 
     /// Outputs.

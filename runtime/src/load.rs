@@ -1,11 +1,13 @@
 //! Weights into a model: strictly, or not at all.
 
+use crate::head::HeadTensors;
+use crate::session::Head;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 use tch::{Tensor, nn};
-use zoo_backbones::Variant;
+use zoo_backbones::{BuildOptions, Variant};
 use zoo_weights::formula::{Formula, Kind, ParseFormulaError};
 use zoo_weights::{
     AllowedExtras, Checkpoint, Direction, Dtype, KeyMap, KeyMapError, LoadError, LoadReport,
@@ -17,6 +19,13 @@ use zoo_weights::{
 pub enum WeightsSource {
     /// Computed from the tensors' names: for parity and for timing, not for accuracy.
     Formula(Formula),
+    /// The same, and then these tensors set to constants: one number, or one for each element in row-major order.
+    Overridden {
+        /// Of all other tensors.
+        formula: Formula,
+        /// Numbers by name; names that the model lacks are ignored.
+        constants: BTreeMap<String, Vec<f32>>,
+    },
     /// A checkpoint.
     File {
         /// The file.
@@ -53,6 +62,21 @@ pub enum WeightsError {
         /// The tensors by name.
         source: Box<LoadError>,
     },
+    /// The file's head has another width than the published one, and the caller named none.
+    #[error(
+        "{} for {model}: its head has {found} classes and the model's {wanted}: --classes {found} takes it as it is, \
+         another --classes N puts a new, untrained head on the backbone", path.display()
+    )]
+    HeadWidth {
+        /// The file.
+        path: PathBuf,
+        /// The model.
+        model: &'static str,
+        /// Classes of the file's head.
+        found: usize,
+        /// Classes of the published head.
+        wanted: i64,
+    },
     /// The model's own key map is malformed, or maps two tensors to one name.
     #[error("key map of {model}: {source}")]
     KeyMap {
@@ -88,6 +112,9 @@ impl WeightsSource {
     pub fn identity(&self) -> Result<String, WeightsError> {
         match self {
             WeightsSource::Formula(formula) => Ok(formula.to_string()),
+            WeightsSource::Overridden { formula, constants } => {
+                Ok(format!("{formula}:constants:{constants:?}"))
+            }
             WeightsSource::File { path, container } => {
                 let hash = file_sha256(path).map_err(|source| WeightsError::Io {
                     path: path.clone(),
@@ -101,27 +128,133 @@ impl WeightsSource {
     }
 }
 
-/// Fills every variable of `store`, whose names and shapes are `state`.
-pub(crate) fn apply(
-    weights: &WeightsSource,
-    variant: &'static Variant,
-    store: &mut nn::VarStore,
-    state: &[(String, Vec<i64>)],
-) -> Result<LoadReport, WeightsError> {
-    match weights {
-        WeightsSource::Formula(formula) => Ok(fill(formula, store, state)),
-        WeightsSource::File { path, container } => {
-            let options = zoo_weights::Options {
-                container: container.clone(),
-                ..zoo_weights::Options::default()
-            };
-            let checkpoint = Checkpoint::open_with(path, &options)?;
-            read(checkpoint, variant, store, state)
+/// A network that waits for its weights.
+pub(crate) struct Unloaded<'a> {
+    pub variant: &'static Variant,
+    pub build: BuildOptions,
+    pub head: Head,
+    pub store: &'a nn::VarStore,
+    /// Names and shapes of the store's variables.
+    pub state: &'a [(String, Vec<i64>)],
+}
+
+/// What a new head is filled with: small, uniform and the same every time.
+const NEW_HEAD: Formula = Formula {
+    salt: String::new(),
+    gain: 1.0,
+};
+
+impl Unloaded<'_> {
+    /// Fills every variable of the store.
+    pub fn load(&self, weights: &WeightsSource) -> Result<LoadReport, WeightsError> {
+        match weights {
+            WeightsSource::Formula(formula) => {
+                let applied = fill(formula, self.store, self.state);
+                Ok(LoadReport {
+                    applied,
+                    ..LoadReport::default()
+                })
+            }
+            WeightsSource::Overridden { formula, constants } => {
+                let report = self.load(&WeightsSource::Formula(formula.clone()))?;
+                override_with(constants, self.store);
+                Ok(report)
+            }
+            WeightsSource::File { path, container } => {
+                let options = zoo_weights::Options {
+                    container: container.clone(),
+                    ..zoo_weights::Options::default()
+                };
+                self.read(Checkpoint::open_with(path, &options)?)
+            }
+        }
+    }
+
+    fn read(&self, mut checkpoint: Checkpoint) -> Result<LoadReport, WeightsError> {
+        self.rename(&mut checkpoint)?;
+        let mut wanted: Vec<Wanted> = self
+            .state
+            .iter()
+            .map(|(name, shape)| Wanted::new(name, unsigned(shape)))
+            .collect();
+        let mut allowed = AllowedExtras::default();
+        if self.head == Head::None {
+            let head = HeadTensors::of(self.variant, &self.build);
+            wanted = head.without(wanted);
+            allowed = head.allow_none(allowed);
+        }
+        let report = LoadReport::compare(&wanted, &checkpoint)?;
+        if let Err(source) = report.check(&allowed) {
+            self.new_head(&report, &checkpoint, source)?;
+        }
+        let untouched: Vec<_> = self
+            .state
+            .iter()
+            .filter(|(name, _)| report.applied.binary_search(name).is_err())
+            .cloned()
+            .collect();
+        fill(&NEW_HEAD, self.store, &untouched);
+        let mut variables = self.store.variables();
+        for name in &report.applied {
+            if let Some(variable) = variables.get_mut(name) {
+                assign(variable, tensor(&checkpoint, name)?);
+            }
+        }
+        Ok(report)
+    }
+
+    fn rename(&self, checkpoint: &mut Checkpoint) -> Result<(), WeightsError> {
+        let map_error = |source| WeightsError::KeyMap {
+            model: self.variant.name,
+            source,
+        };
+        let maps = key_maps(self.variant).map_err(map_error)?;
+        let tensors = checkpoint.tensors().iter();
+        let keys: Vec<&str> = tensors.map(|t| t.name.as_str()).collect();
+        let names: Vec<&str> = self.state.iter().map(|(name, _)| name.as_str()).collect();
+        match KeyMap::detect(&maps, &keys, &names) {
+            Some(map) => checkpoint
+                .rename(map, Direction::ToOfficial)
+                .map_err(map_error),
+            None => Ok(()),
+        }
+    }
+
+    /// Accepts a misfit that is only the head's width, where the caller chose the width; names it where not.
+    fn new_head(
+        &self,
+        report: &LoadReport,
+        checkpoint: &Checkpoint,
+        source: LoadError,
+    ) -> Result<(), WeightsError> {
+        let path = checkpoint.path().to_path_buf();
+        let model = self.variant.name;
+        let fits_but_head = source.missing.is_empty()
+            && source.unused.is_empty()
+            && source.non_finite.is_empty()
+            && !source.misshapen.is_empty();
+        let width = fits_but_head
+            .then(|| HeadTensors::of(self.variant, &self.build).other_width(report))
+            .flatten();
+        match (width, self.head) {
+            (Some(_), Head::Classes(_)) => Ok(()),
+            (Some(found), Head::Published) => Err(WeightsError::HeadWidth {
+                path,
+                model,
+                found,
+                wanted: self.build.classes,
+            }),
+            _ => Err(WeightsError::Fit {
+                path,
+                model,
+                source: Box::new(source),
+            }),
         }
     }
 }
 
-fn fill(formula: &Formula, store: &nn::VarStore, state: &[(String, Vec<i64>)]) -> LoadReport {
+/// Fills the variables that `state` names; gives their names.
+fn fill(formula: &Formula, store: &nn::VarStore, state: &[(String, Vec<i64>)]) -> Vec<String> {
     let values: BTreeMap<&str, Vec<f32>> = state
         .par_iter()
         .filter_map(|(name, shape)| {
@@ -129,55 +262,27 @@ fn fill(formula: &Formula, store: &nn::VarStore, state: &[(String, Vec<i64>)]) -
             Some((name.as_str(), values))
         })
         .collect();
-    let mut report = LoadReport::default();
+    let mut filled = Vec::new();
     for (name, mut variable) in store.variables() {
         if let Some(values) = values.get(name.as_str()) {
             assign(&mut variable, Tensor::from_slice(values));
-            report.applied.push(name);
+            filled.push(name);
         }
     }
-    report.applied.sort();
-    report
+    filled.sort();
+    filled
 }
 
-fn read(
-    mut checkpoint: Checkpoint,
-    variant: &'static Variant,
-    store: &nn::VarStore,
-    state: &[(String, Vec<i64>)],
-) -> Result<LoadReport, WeightsError> {
-    let wanted: Vec<Wanted> = state
-        .iter()
-        .map(|(name, shape)| Wanted::new(name, unsigned(shape)))
-        .collect();
-    let map_error = |source| WeightsError::KeyMap {
-        model: variant.name,
-        source,
-    };
-    let maps = key_maps(variant).map_err(map_error)?;
-    let keys: Vec<&str> = checkpoint
-        .tensors()
-        .iter()
-        .map(|t| t.name.as_str())
-        .collect();
-    let names: Vec<&str> = state.iter().map(|(name, _)| name.as_str()).collect();
-    if let Some(map) = KeyMap::detect(&maps, &keys, &names) {
-        checkpoint
-            .rename(map, Direction::ToOfficial)
-            .map_err(map_error)?;
-    }
-    let report = LoadReport::compare(&wanted, &checkpoint)?;
-    report
-        .check(&AllowedExtras::default())
-        .map_err(|source| WeightsError::Fit {
-            path: checkpoint.path().to_path_buf(),
-            model: variant.name,
-            source: Box::new(source),
-        })?;
+fn override_with(constants: &BTreeMap<String, Vec<f32>>, store: &nn::VarStore) {
     for (name, mut variable) in store.variables() {
-        assign(&mut variable, tensor(&checkpoint, &name)?);
+        match constants.get(&name).map(Vec::as_slice) {
+            Some([value]) => {
+                let _filled = tch::no_grad(|| variable.fill_(f64::from(*value)));
+            }
+            Some(values) => assign(&mut variable, Tensor::from_slice(values)),
+            None => {}
+        }
     }
-    Ok(report)
 }
 
 /// The variant's key maps, compiled.

@@ -5,9 +5,21 @@ use crate::load::{self, WeightsError, WeightsSource};
 use crate::{Device, DeviceError, Precision};
 use std::collections::BTreeMap;
 use tch::{Tensor, nn};
-use zoo_backbones::{Backbone, BuildOptions, Stage, Variant};
+use zoo_backbones::{Backbone, BuildOptions, InputForm, SpikingOptions, Stage, Variant};
+use zoo_ops::work::{self, Work};
 use zoo_ops::{allow_tf32, channels_last, inference_mode, taps};
 use zoo_weights::{Dtype, LoadReport, TensorData};
+
+/// Which head stands on the backbone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// As published.
+    Published,
+    /// Of this many classes: the checkpoint's where its own has as many, else a new, untrained one.
+    Classes(i64),
+    /// None: features and stages only. A checkpoint may lack the head's tensors.
+    None,
+}
 
 /// How to open a [`Session`].
 #[derive(Debug, Clone)]
@@ -20,10 +32,12 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Fold norms and merge branches, and use prepacked kernels: same outputs, faster.
     pub fuse: bool,
-    /// Width of the head; `None` is the published one.
-    pub classes: Option<i64>,
+    /// The head on the backbone.
+    pub head: Head,
     /// Height and width of the input, for networks whose parameters depend on it; `None` is the published size.
     pub size: Option<[i64; 2]>,
+    /// What a spiking network is made of; others ignore it.
+    pub spiking: SpikingOptions,
 }
 
 impl Default for Options {
@@ -33,8 +47,9 @@ impl Default for Options {
             precision: Precision::F32,
             threads: None,
             fuse: true,
-            classes: None,
+            head: Head::Published,
             size: None,
+            spiking: SpikingOptions::default(),
         }
     }
 }
@@ -51,6 +66,12 @@ pub enum SessionError {
     /// The weights do not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Logits were asked of a model without a head.
+    #[error("{model} was opened without a head: it has features and stages, and no logits")]
+    Headless {
+        /// The model.
+        model: &'static str,
+    },
     /// The input is not what the model takes.
     #[error("{model} can not take this input: {reason}")]
     Input {
@@ -109,7 +130,14 @@ impl Session {
             // formats are rounded to after folding instead.
             store.double();
         }
-        let report = load::apply(weights, variant, &mut store, &state)?;
+        let report = load::Unloaded {
+            variant,
+            build,
+            head: options.head,
+            store: &store,
+            state: &state,
+        }
+        .load(weights)?;
         guarded(|| {
             if options.fuse {
                 tch::no_grad(|| model.fuse());
@@ -155,6 +183,11 @@ impl Session {
         &self.report
     }
 
+    /// Whether the head is new: its tensors are in the checkpoint at another width, and were not loaded.
+    pub fn new_head(&self) -> bool {
+        !self.report.misshapen.is_empty()
+    }
+
     /// The feature maps that [`Session::stages`] gives.
     pub fn stage_info(&self) -> Vec<Stage> {
         self.model.stage_info()
@@ -163,6 +196,17 @@ impl Session {
     /// Channels of the input.
     pub fn input_channels(&self) -> i64 {
         self.model.input_channels()
+    }
+
+    /// The form of the input.
+    pub fn input_form(&self) -> InputForm {
+        self.model.input_form()
+    }
+
+    /// The shape of a batch of inputs of the published size.
+    pub fn input_shape(&self, batch: i64) -> Vec<i64> {
+        let size = self.variant.build_options().size;
+        self.input_form().shape(batch, self.input_channels(), size)
     }
 
     /// How far float32 logits may be from float64 ones, relative to the largest.
@@ -193,7 +237,8 @@ impl Session {
         let x = x
             .to_device(self.store.device())
             .to_kind(self.options.precision.kind());
-        if self.options.fuse && self.options.precision != Precision::F64 {
+        let images = x.dim() == 4;
+        if images && self.options.fuse && self.options.precision != Precision::F64 {
             channels_last(&x)
         } else {
             x
@@ -202,7 +247,17 @@ impl Session {
 
     /// Logits [B, classes] of preprocessed images [B, channels, H, W], in the session's format and on its device.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor, SessionError> {
+        if self.options.head == Head::None {
+            return Err(SessionError::Headless {
+                model: self.variant.name,
+            });
+        }
         self.run(x, |x| self.model.logits(x))
+    }
+
+    /// The pooled features [B, channels] that the head sees.
+    pub fn features(&self, x: &Tensor) -> Result<Tensor, SessionError> {
+        self.run(x, |x| self.model.features(x))
     }
 
     /// Feature maps of every stage, finest first.
@@ -215,6 +270,12 @@ impl Session {
         let (logits, mut seen) = self.run(x, |x| taps::record(|| self.model.logits(x)))?;
         seen.insert("logits".to_owned(), logits);
         Ok(seen)
+    }
+
+    /// Every product and layer of neurons of a pass over `x`, in order: firing rates, synaptic operations.
+    pub fn work(&self, x: &Tensor) -> Result<Work, SessionError> {
+        let (_logits, work) = self.run(x, |x| work::record(|| self.model.logits(x)))?;
+        Ok(work)
     }
 
     /// Waits until the device has finished what was asked of it.
@@ -238,13 +299,12 @@ impl Session {
             model: self.variant.name,
             reason,
         };
-        let channels = self.input_channels();
-        match x.size().as_slice() {
-            [batch, found, height, width] if *batch > 0 && *found == channels => {
-                self.model.check_input(*height, *width).map_err(input)
-            }
-            shape => Err(input(format!(
-                "images are [batch, {channels}, height, width], not {shape:?}"
+        let (form, channels) = (self.input_form(), self.input_channels());
+        match form.size(&x.size(), channels) {
+            Some([height, width]) => self.model.check_input(height, width).map_err(input),
+            None => Err(input(format!(
+                "inputs are {form} with {channels} channels, not {:?}",
+                x.size()
             ))),
         }
     }
@@ -253,8 +313,12 @@ impl Session {
 fn build_options(variant: &Variant, options: &Options) -> BuildOptions {
     let published = variant.build_options();
     BuildOptions {
-        classes: options.classes.unwrap_or(published.classes),
+        classes: match options.head {
+            Head::Classes(classes) => classes,
+            Head::Published | Head::None => published.classes,
+        },
         size: options.size.unwrap_or(published.size),
+        spiking: options.spiking,
     }
 }
 

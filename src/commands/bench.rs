@@ -6,17 +6,19 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Tensor;
 use zoo::backbones::Variant;
 use zoo::eval::bench::worker::{self, Worker};
 use zoo::eval::bench::{
-    Context as BenchContext, Description, Ended, Input, Instruments, Machine, Progress, Report,
-    Schedule, Subject, SystemClock, Watch,
+    Clock, Context as BenchContext, Description, Ended, Input, Instruments, Machine, Progress,
+    Report, Schedule, Subject, SystemClock, Watch,
 };
 use zoo::eval::data::{DataSet, OpenOptions};
 use zoo::eval::pipeline::Images;
 use zoo::eval::{PredictError, Prepare};
-use zoo::runtime::{LIBTORCH_VERSION, Session};
+use zoo::power::{CpuCounter, Energy, EnergyCounter, GpuCounter, Unavailable, Window};
+use zoo::runtime::{Device, LIBTORCH_VERSION, Session};
 use zoo::weights::formula::Formula;
 
 /// Time models: p50, p90, p99, images/s, with warm-up and blocks that other load disturbed left out.
@@ -40,6 +42,9 @@ pub struct Arguments {
     /// Discard blocks during which other processes used more cores than this.
     #[arg(long, default_value_t = 0.25, value_name = "CORES")]
     max_load: f64,
+    /// Seconds of the energy measurement of each case after the timing; 0 leaves it out.
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = energy_seconds)]
+    energy: f64,
     /// Print JSON (schema zoo.bench/1).
     #[arg(long)]
     json: bool,
@@ -260,5 +265,58 @@ fn measure(arguments: &Arguments, timed: &mut [Timed]) -> Result<Report> {
             &mut watch,
         )
         .context("benchmark")?;
-    Ok(Report::new(context, schedule, measured))
+    let mut report = Report::new(context, schedule, measured);
+    if arguments.energy > 0.0 && report.ended == Ended::Complete {
+        measure_energy(arguments, timed, &stop, &mut report)?;
+    }
+    Ok(report)
+}
+
+fn energy_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("seconds from 0 to 600".to_owned()),
+    }
+}
+
+/// Reads the device's energy counter over a window of calls, case by case.
+fn measure_energy(
+    arguments: &Arguments,
+    timed: &mut [Timed],
+    stop: &AtomicBool,
+    report: &mut Report,
+) -> Result<()> {
+    let mut counter = match energy_counter(arguments.run.device) {
+        Ok(counter) => counter,
+        Err(e) => {
+            let reason = e.to_string();
+            for case in &mut report.cases {
+                case.energy = Some(Energy::Unavailable {
+                    reason: reason.clone(),
+                });
+            }
+            return Ok(());
+        }
+    };
+    let clock = SystemClock::default();
+    for case in &mut report.cases {
+        let Some(subject) = timed.iter_mut().find(|t| t.name() == case.subject) else {
+            continue;
+        };
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let call = || subject.run_once(case.batch);
+        let window = Window::of(arguments.energy);
+        let energy = window.measure(counter.as_mut(), || clock.now_s(), call);
+        case.energy = Some(energy.context("measuring energy")?);
+    }
+    Ok(())
+}
+
+fn energy_counter(device: Device) -> Result<Box<dyn EnergyCounter>, Unavailable> {
+    Ok(match device {
+        Device::Cpu => Box::new(CpuCounter::open()?),
+        Device::Cuda(index) => Box::new(GpuCounter::open(index)?),
+    })
 }

@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use tch::{Kind, Tensor};
-use zoo::backbones::IMAGENET_1K;
-use zoo::backbones::Variant;
-use zoo::eval::data::{DataSet, OpenOptions, drawn};
+use zoo::backbones::{CIFAR_10, IMAGENET_1K, Variant};
+use zoo::eval::data::{DataSet, Layout, OpenOptions, drawn};
 use zoo::eval::journal::{Header, Preprocessing, Reported, Shard};
 use zoo::eval::pipeline::{self, Images, Job, NonFinite, Outcome};
 use zoo::eval::report::{
@@ -23,7 +22,7 @@ use zoo::eval::report::{
 use zoo::eval::{Evaluation, PredictError, Predictor};
 use zoo::runtime::{Device, Options, Session};
 
-/// Evaluate models on ImageNet: top-1, top-5, loss, and what each stage of the pipeline gets through.
+/// Evaluate models on ImageNet or CIFAR-10: top-1, top-5, loss, and what each stage of the pipeline gets through.
 ///
 /// Without a folder, a small image set that zoo draws itself is used. Progress is kept in a journal: a run that was
 /// killed or interrupted goes on where it was, and ends in the same report.
@@ -35,6 +34,9 @@ pub struct Arguments {
     /// ImageNet: class folders, flat files with a list of labels, or tars; found by itself. Without DIR: the drawn set.
     #[arg(long, value_name = "DIR", num_args = 0..=1)]
     imagenet: Option<Option<PathBuf>>,
+    /// CIFAR-10's binary form: `test_batch.bin`, or the folder it is in.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["imagenet", "labels"])]
+    cifar10: Option<PathBuf>,
     /// A list of labels to use instead of what is found beside the images.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -132,16 +134,34 @@ fn prediction_format(path: &Path) -> Result<PredictionFormat> {
 }
 
 fn open_set(arguments: &Arguments) -> Result<DataSet> {
+    let options = OpenOptions {
+        labels: arguments.labels.clone(),
+        allow_missing: arguments.allow_missing,
+        ..OpenOptions::default()
+    };
+    if let Some(path) = &arguments.cifar10 {
+        let set = DataSet::open(path, &options)?;
+        if set.layout != Layout::Cifar10 {
+            bail!(
+                "{}: {}, not CIFAR-10's binary form (3073 bytes an image): give test_batch.bin, or --imagenet for image files",
+                path.display(),
+                set.layout
+            );
+        }
+        return Ok(set);
+    }
     match &arguments.imagenet {
-        Some(Some(dir)) => Ok(DataSet::open(
-            dir,
-            &OpenOptions {
-                labels: arguments.labels.clone(),
-                allow_missing: arguments.allow_missing,
-                ..OpenOptions::default()
-            },
-        )?),
+        Some(Some(dir)) => Ok(DataSet::open(dir, &options)?),
         _ => Ok(drawn()),
+    }
+}
+
+/// The data set's name in reported figures; none for the drawn set, on which nobody reported.
+fn data_name(arguments: &Arguments) -> Option<&'static str> {
+    match (&arguments.cifar10, &arguments.imagenet) {
+        (Some(_), _) => Some(CIFAR_10),
+        (None, Some(Some(_))) => Some(IMAGENET_1K),
+        _ => None,
     }
 }
 
@@ -178,8 +198,16 @@ fn evaluate(
         threads: Some(threads),
         ..arguments.run.options()
     };
+    let session = Session::open(variant, &arguments.run.source()?, &options)?;
+    if session.new_head() {
+        bail!(
+            "{}: the checkpoint's head has another width than --classes, so the head would be new, and the accuracy of an \
+             untrained head means nothing: leave --classes away, or give a checkpoint with that head",
+            variant.name
+        );
+    }
     let mut predictor = SessionPredictor {
-        session: Session::open(variant, &arguments.run.source()?, &options)?,
+        session,
         size: variant.preprocessing.size,
     };
     let job = Job {
@@ -237,10 +265,9 @@ fn header(
         threads,
         shard: arguments.shard,
         machine: machine(),
-        // Nobody reported on untrained weights, or on the drawn set.
-        reported: (source.trained() && matches!(arguments.imagenet, Some(Some(_))))
-            .then(|| variant.reported.iter().find(|r| r.data == IMAGENET_1K))
-            .flatten()
+        reported: data_name(arguments)
+            .filter(|_| source.trained())
+            .and_then(|data| variant.reported.iter().find(|r| r.data == data))
             .map(|r| Reported {
                 top1: r.top1,
                 source: r.source.to_owned(),

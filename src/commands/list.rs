@@ -20,21 +20,22 @@ pub struct Arguments {
     json: bool,
 }
 
+/// A variant's data for programs.
 #[derive(Serialize)]
-struct Row<'a> {
+pub(super) struct Row<'a> {
     name: &'a str,
     family: &'a str,
     aliases: &'a [&'a str],
     params: u64,
     classes: i64,
     input: [usize; 2],
-    preprocessing: String,
+    pub(super) preprocessing: String,
     reported: Vec<Reported<'a>>,
     weights: Vec<Weights<'a>>,
 }
 
 #[derive(Serialize)]
-struct Reported<'a> {
+pub(super) struct Reported<'a> {
     top1: f64,
     top5: Option<f64>,
     data: &'a str,
@@ -42,7 +43,7 @@ struct Reported<'a> {
 }
 
 #[derive(Serialize)]
-struct Weights<'a> {
+pub(super) struct Weights<'a> {
     url: &'a str,
     names: &'a str,
     licence: &'a str,
@@ -102,7 +103,8 @@ fn described(r: &backbones::Reported) -> String {
     }
 }
 
-fn row(v: &Variant) -> Row<'_> {
+/// The data of a variant.
+pub(super) fn row(v: &Variant) -> Row<'_> {
     Row {
         name: v.name,
         family: v.family,

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod draw;
 pub mod eval;
+pub mod info;
 pub mod list;
 pub mod merge;
 pub mod model;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use zoo::backbones::{self, Interpolation, Preprocessing, Variant};
 use zoo::images::Transform;
-use zoo::runtime::{Device, Options, Precision, Session, WeightsSource};
+use zoo::runtime::{Device, Head, Options, Precision, Session, WeightsSource};
 
 /// Weights where none are given: the gain keeps activations in range through the depth of every family.
 const UNTRAINED: &str = "formula:zoo:0.7";
@@ -31,7 +31,8 @@ pub struct ModelArguments {
     /// Run the model as it was trained: norms apart, branches apart, no prepacked kernels.
     #[arg(long)]
     pub no_fuse: bool,
-    /// Width of the head. Default: the model's own.
+    /// Width of the head. Default: the model's own. A checkpoint whose head is of another width gives the backbone, and the
+    /// head is new: not trained.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     pub classes: Option<i64>,
 }
@@ -48,7 +49,7 @@ impl ModelArguments {
             (WeightsSource::Formula(_), Some(_)) => {
                 bail!("--container names a part of a checkpoint: give one with --weights FILE")
             }
-            (formula, None) => Ok(formula),
+            (formula, _) => Ok(formula),
         }
     }
 
@@ -59,7 +60,7 @@ impl ModelArguments {
             precision: self.dtype,
             threads: self.threads.map(Into::into),
             fuse: !self.no_fuse,
-            classes: self.classes,
+            head: self.classes.map_or(Head::Published, Head::Classes),
             ..Options::default()
         }
     }

@@ -2,11 +2,14 @@
 
 use super::output::{explain, print, print_json};
 use super::{Exit, model};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use zoo::backbones::Variant;
 use zoo::eval::data::Classes;
+use zoo::images::Transform;
+use zoo::runtime::{Head, Session, WeightsSource};
 
 /// Classify images.
 #[derive(Debug, Args)]
@@ -19,6 +22,9 @@ pub struct Arguments {
     /// How many classes to print for each image.
     #[arg(long, default_value_t = 5)]
     top: usize,
+    /// Print the pooled features that the head sees instead of classes. The checkpoint may lack the head.
+    #[arg(long, conflicts_with_all = ["top", "classes"])]
+    features: bool,
     /// Print JSON (schema zoo.predict/1).
     #[arg(long)]
     json: bool,
@@ -39,7 +45,10 @@ struct Report {
 struct Prediction {
     image: String,
     error: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     top: Vec<Guess>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    features: Vec<f64>,
 }
 
 #[derive(Serialize)]
@@ -51,45 +60,35 @@ struct Guess {
     logit: f64,
 }
 
-/// Prints the likeliest classes of each image. An unreadable image is reported and makes the exit code 1.
+/// Prints the likeliest classes of each image, or its features. An unreadable image is reported and makes the exit code 1.
 pub fn run(arguments: &Arguments) -> Result<Exit> {
     let variant = model::variant(&arguments.model)?;
     let source = arguments.run.source()?;
-    let session = arguments.run.open(variant)?;
+    let session = open(arguments, variant, &source)?;
     let transform = model::transform(&variant.preprocessing);
-    let (height, width) = transform.size;
-    if !source.trained() {
-        eprintln!("zoo: the weights are a formula, not trained: the classes mean nothing");
+    let trained = source.trained() && !session.new_head();
+    if !trained {
+        let what = if session.new_head() {
+            "the head is new"
+        } else {
+            "the weights are a formula"
+        };
+        eprintln!(
+            "zoo: {what}, not trained: the {} mean nothing",
+            arguments.shown()
+        );
     }
-    let mut predictions = Vec::new();
-    for path in &arguments.images {
-        let image = path.display().to_string();
-        let logits = model::read_image(path, &transform).and_then(|input| {
-            let x = tch::Tensor::from_slice(&input).reshape([1, 3, height as i64, width as i64]);
-            let logits = session.logits(&x)?;
-            Ok(Vec::<f64>::try_from(
-                logits.to_kind(tch::Kind::Double).flatten(0, -1),
-            )?)
-        });
-        predictions.push(match logits {
-            Ok(logits) => Prediction {
-                image,
-                error: None,
-                top: best(&logits, arguments.top),
-            },
-            Err(e) => Prediction {
-                image,
-                error: Some(explain(&e)),
-                top: Vec::new(),
-            },
-        });
-    }
+    let predictions: Vec<Prediction> = arguments
+        .images
+        .iter()
+        .map(|path| predict(arguments, &session, &transform, path))
+        .collect();
     let failed = predictions.iter().any(|p| p.error.is_some());
     let report = Report {
         schema: "zoo.predict/1",
         model: variant.name,
         weights: source.identity()?,
-        trained: source.trained(),
+        trained,
         predictions,
     };
     if arguments.json {
@@ -100,6 +99,63 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
     Ok(if failed { Exit::Failed } else { Exit::Done })
 }
 
+impl Arguments {
+    fn shown(&self) -> &'static str {
+        if self.features { "features" } else { "classes" }
+    }
+}
+
+fn open(
+    arguments: &Arguments,
+    variant: &'static Variant,
+    source: &WeightsSource,
+) -> Result<Session> {
+    let mut options = arguments.run.options();
+    if arguments.features {
+        options.head = Head::None;
+    }
+    Session::open(variant, source, &options).with_context(|| format!("opening {}", variant.name))
+}
+
+fn predict(
+    arguments: &Arguments,
+    session: &Session,
+    transform: &Transform,
+    path: &Path,
+) -> Prediction {
+    let mut prediction = Prediction {
+        image: path.display().to_string(),
+        error: None,
+        top: Vec::new(),
+        features: Vec::new(),
+    };
+    match values(session, transform, path, arguments.features) {
+        Ok(values) if arguments.features => prediction.features = values,
+        Ok(values) => prediction.top = best(&values, arguments.top),
+        Err(e) => prediction.error = Some(explain(&e)),
+    }
+    prediction
+}
+
+/// The logits of an image, or its features.
+fn values(
+    session: &Session,
+    transform: &Transform,
+    path: &Path,
+    features: bool,
+) -> Result<Vec<f64>> {
+    let (height, width) = transform.size;
+    let input = model::read_image(path, transform)?;
+    let x = tch::Tensor::from_slice(&input).reshape([1, 3, height as i64, width as i64]);
+    let values = if features {
+        session.features(&x)?
+    } else {
+        session.logits(&x)?
+    };
+    let flat = values.to_kind(tch::Kind::Double).flatten(0, -1);
+    Ok(Vec::<f64>::try_from(flat)?)
+}
+
 fn print_report(report: &Report) -> Result<()> {
     for prediction in &report.predictions {
         if let Some(error) = &prediction.error {
@@ -107,6 +163,10 @@ fn print_report(report: &Report) -> Result<()> {
             continue;
         }
         print(&prediction.image)?;
+        if !prediction.features.is_empty() {
+            let values: Vec<_> = prediction.features.iter().map(f64::to_string).collect();
+            print(values.join(" "))?;
+        }
         for guess in &prediction.top {
             print(format!(
                 "  {:6.2} %  {:4}  {}",

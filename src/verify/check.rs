@@ -1,11 +1,12 @@
 //! One record against one model.
 
 use super::outcome::{Failure, Form, Outcome, OutputError};
-use super::{Record, RecordError, StateEntry};
+use super::{Record, RecordError, StateEntry, spiking};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 use zoo_backbones::Variant;
-use zoo_runtime::{Options, Precision, Session, SessionError, WeightsSource};
+use zoo_ops::spiking::NeuronKind;
+use zoo_runtime::{Head, Options, Precision, Session, SessionError, WeightsSource};
 use zoo_weights::formula::Formula;
 
 /// Elements kept of an output other than `logits`.
@@ -64,7 +65,7 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
         Some("events") => return super::events::verify(record),
         _ => {}
     }
-    let (variant, shape) = match runnable(record) {
+    let (variant, shape, neuron) = match runnable(record) {
         Ok(found) => found,
         Err(reason) => {
             outcome.model = Err(reason);
@@ -73,8 +74,13 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
     };
     outcome.model = Ok(variant.name.to_owned());
     let recorded = record.values()?;
+    let subject = Subject {
+        variant,
+        size: last_two(shape),
+        neuron,
+    };
     for form in [Form::Plain, Form::Fused] {
-        let session = match open(record, variant, check, form, [shape[2], shape[3]]) {
+        let session = match open(record, &subject, check, form) {
             Ok(session) => session,
             Err(e) => {
                 outcome.failures.push(Failure::Engine {
@@ -98,24 +104,41 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
     Ok(outcome)
 }
 
-/// The model and input shape of a record, or why it can not be run.
-fn runnable(record: &Record) -> Result<(&'static Variant, &[i64]), String> {
+/// What a record is of.
+struct Subject {
+    variant: &'static Variant,
+    size: [i64; 2],
+    neuron: Option<NeuronKind>,
+}
+
+/// Height and width of inputs that end in them.
+fn last_two(shape: &[i64]) -> [i64; 2] {
+    match shape {
+        [.., height, width] => [*height, *width],
+        _ => [1, 1],
+    }
+}
+
+type Found<'a> = (&'static Variant, &'a [i64], Option<NeuronKind>);
+
+/// The model, the input shape and the exchanged neuron of a record, or why it can not be run.
+fn runnable(record: &Record) -> Result<Found<'_>, String> {
     if let Some(kind) = &record.kind {
         return Err(format!("no code for records of kind `{kind}` yet"));
     }
     let Some(shape) = &record.input_shape else {
         return Err("no code for records without `input_shape` (operators) yet".to_owned());
     };
-    if shape.len() != 4 {
-        return Err(format!("no code for inputs of shape {shape:?} yet"));
-    }
     let name = record.model.as_deref().unwrap_or(&record.name);
-    let variant = zoo_backbones::find(name)
-        .or_else(|| zoo_backbones::find(without_size(name)))
-        .ok_or_else(|| {
-            format!("no model `{name}` in this zoo (a record may name one as `model`)")
-        })?;
-    Ok((variant, shape))
+    let plain = without_size(name);
+    let found = zoo_backbones::find(name).or_else(|| zoo_backbones::find(plain));
+    if let Some(variant) = found {
+        return Ok((variant, shape, None));
+    }
+    spiking::without_neuron(plain)
+        .and_then(|(name, neuron)| Some((zoo_backbones::find(name)?, neuron)))
+        .map(|(variant, neuron)| (variant, shape.as_slice(), Some(neuron)))
+        .ok_or_else(|| format!("no model `{name}` in this zoo (a record may name one as `model`)"))
 }
 
 /// `biformer_tiny_256x128` is `biformer_tiny` at another size.
@@ -128,21 +151,25 @@ fn without_size(name: &str) -> &str {
 
 fn open(
     record: &Record,
-    variant: &'static Variant,
+    subject: &Subject,
     check: &Check,
     form: Form,
-    size: [i64; 2],
 ) -> Result<Session, SessionError> {
     let classes = record.config.get("num_classes").and_then(|n| n.as_i64());
+    let head = classes.map_or(Head::Published, Head::Classes);
     let options = Options {
         precision: check.precision,
         fuse: form == Form::Fused,
-        classes,
-        size: Some(size),
+        head,
+        size: Some(subject.size),
+        spiking: spiking::options(record, subject.neuron),
         ..check.options.clone()
     };
-    let formula = formula(record);
-    Session::open(variant, &WeightsSource::Formula(formula), &options)
+    let weights = WeightsSource::Overridden {
+        formula: formula(record),
+        constants: spiking::overrides(record),
+    };
+    Session::open(subject.variant, &weights, &options)
 }
 
 pub(super) fn formula(record: &Record) -> Formula {
@@ -209,7 +236,7 @@ fn compare_outputs(
 ) {
     let unsigned: Vec<usize> = shape.iter().map(|n| n.unsigned_abs() as usize).collect();
     let input = Tensor::from_slice(&formula(record).fill_input(&unsigned)).reshape(shape);
-    let seen = match session.record(&input) {
+    let seen = match observe(record, session, &input) {
         Ok(seen) => seen,
         Err(e) => {
             let reason = e.to_string();
@@ -246,6 +273,19 @@ fn compare_outputs(
             decides,
         });
     }
+}
+
+/// Everything the model shows of an input, firing rates included where they are recorded.
+fn observe(
+    record: &Record,
+    session: &Session,
+    input: &Tensor,
+) -> Result<BTreeMap<String, Tensor>, SessionError> {
+    let mut seen = session.record(input)?;
+    if spiking::has_rates(record) {
+        seen.extend(spiking::rates(record, &session.work(input)?));
+    }
+    Ok(seen)
 }
 
 /// The elements that a record keeps of an output: all of `logits`, else floor(j * numel / 512).

@@ -12,6 +12,7 @@ mod events;
 mod neuron;
 mod outcome;
 mod record;
+mod spiking;
 
 pub use check::{Check, verify};
 pub use outcome::{Failure, Form, Outcome, OutputError};

@@ -45,6 +45,14 @@ const AUGREG2_21K: &str = "timm results-imagenet.csv (augreg2_in21k_ft_in1k)";
 const AUGREG_1K: &str = "timm results-imagenet.csv (augreg_in1k)";
 const ORIGINAL_21K: &str = "timm results-imagenet.csv (orig_in21k_ft_in1k)";
 
+/// A configuration of this zoo: DeiT with a share of the heads active, in percent.
+const fn moh(name: &'static str) -> Variant {
+    Variant {
+        family: "moh-deit",
+        ..deit(name, &[])
+    }
+}
+
 /// Where a variant has several weight files, the figures stand in the same order.
 pub static VARIANTS: &[Variant] = &[
     Variant {
@@ -138,5 +146,20 @@ pub static VARIANTS: &[Variant] = &[
         ],
         build: |p, o| build(p, &Config::base(), o),
         ..vit("vit-b", &["vit_base", "vit_base_patch16_224"])
+    },
+    Variant {
+        params: 22_087_528,
+        build: |p, o| build(p, &Config::small().with_routing(2, 2), o),
+        ..moh("moh-deit-s-67")
+    },
+    Variant {
+        params: 86_696_680,
+        build: |p, o| build(p, &Config::base().with_routing(3, 6), o),
+        ..moh("moh-deit-b-75")
+    },
+    Variant {
+        params: 86_696_680,
+        build: |p, o| build(p, &Config::base().with_routing(2, 4), o),
+        ..moh("moh-deit-b-50")
     },
 ];

@@ -1,6 +1,9 @@
 //! The report for reading.
 
+use std::collections::BTreeSet;
 use std::fmt;
+
+use zoo_power::Energy;
 
 use super::{CaseReport, Ended, Input, OtherLoad, Ratio, Report};
 
@@ -17,6 +20,7 @@ impl fmt::Display for Report {
                 )?;
             }
         }
+        self.energy(f)?;
         if let OtherLoad::Unavailable { why } = &self.other_load {
             writeln!(
                 f,
@@ -101,6 +105,34 @@ impl Report {
                 "{:name$} {:>5} {p50:>8} {p90:>8} {p99:>8} {images:>10} {blocks:>10}{ratio}",
                 case.subject, case.batch
             )?;
+        }
+        Ok(())
+    }
+
+    /// Measured energies, and each reason there is none once.
+    fn energy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut reasons = BTreeSet::new();
+        for case in &self.cases {
+            match &case.energy {
+                Some(Energy::Measured(m)) => writeln!(
+                    f,
+                    "energy: {}, batch {}: measured {:.3} mJ/image, {:.1} W over {:.1} s and {} ticks ({})",
+                    case.subject,
+                    case.batch,
+                    case.millijoules_per_image().unwrap_or_default(),
+                    m.watts,
+                    m.seconds,
+                    m.ticks,
+                    m.source
+                )?,
+                Some(Energy::Unavailable { reason }) => {
+                    reasons.insert(reason);
+                }
+                None => {}
+            }
+        }
+        for reason in reasons {
+            writeln!(f, "energy: unavailable: {reason}")?;
         }
         Ok(())
     }

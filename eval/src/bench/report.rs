@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use zoo_power::Energy;
+
 use super::{
     Block, Case, Description, Ended, Measured, Ratio, Schedule, Stats, WarmUp, median,
     paired_speed_up,
@@ -114,6 +116,8 @@ pub struct CaseReport {
     pub kept: usize,
     /// Blocks discarded for other processes' load.
     pub discarded: usize,
+    /// Energy of a call, from a window of its own after the timing; `null` when it was not asked for.
+    pub energy: Option<Energy>,
     /// What a reader must know before trusting the figures.
     pub warnings: Vec<String>,
     /// The raw times.
@@ -121,6 +125,14 @@ pub struct CaseReport {
 }
 
 impl CaseReport {
+    /// Millijoules of one image, where measured.
+    pub fn millijoules_per_image(&self) -> Option<f64> {
+        match &self.energy {
+            Some(Energy::Measured(m)) => Some(1e3 * m.joules_per_call / self.batch as f64),
+            _ => None,
+        }
+    }
+
     fn of(case: Case) -> Self {
         let times = |kept: bool| -> Vec<f64> {
             let blocks = case.blocks.iter().filter(|b| b.kept == kept);
@@ -146,6 +158,7 @@ impl CaseReport {
             discarded: case.blocks.len() - kept,
             subject: case.subject,
             batch: case.batch,
+            energy: None,
             warm_up: case.warm_up,
             blocks: case.blocks,
         }

@@ -58,7 +58,7 @@ pub(super) struct Fired {
 }
 
 /// Neurons whose steps follow one from another.
-pub(super) trait Dynamics: Debug {
+pub(super) trait Dynamics: Debug + Send {
     /// Takes the currents [B, ..] of one step and leaves the state after it.
     fn step(&self, x: &Tensor, state: &mut State) -> Fired;
 
