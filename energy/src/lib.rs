@@ -4,6 +4,7 @@
 //! carries the [`Constant`]s it used with their sources; figures of different [`Model`]s are never added or compared row
 //! to row. `docs/energy.md` has the definitions and says which are published and which are this project's.
 
+mod average;
 pub mod constants;
 mod cost;
 mod counts;
@@ -12,7 +13,9 @@ mod estimate;
 mod quantized;
 mod simple;
 mod step;
+mod summary;
 
+pub use average::Average;
 pub use cost::{Constant, Precision, Unit};
 pub use counts::{Contraction, Counts, Neurons, Op, Operand, Values};
 pub use customary::{SummedSpikes, customary};
@@ -20,6 +23,7 @@ pub use estimate::{Energy, Estimate, Model, Operations, millijoules};
 pub use quantized::{bit_serial, fair_bits, float_network, int8};
 pub use simple::simple;
 pub use step::{Charged, WeightTraffic, sops, step};
+pub use summary::Summary;
 
 /// Every estimate of a network: the sets that apply to it, spiking ones first.
 ///

@@ -63,6 +63,7 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
         Some("neuron") => return super::neuron::verify(record, check),
         Some("encoding") => return super::encoding::verify(record, check),
         Some("events") => return super::events::verify(record),
+        Some("energy") => return super::energy::verify(record, check),
         _ => {}
     }
     let (variant, shape, neuron) = match runnable(record) {
@@ -172,6 +173,32 @@ fn open(
     Session::open(subject.variant, &weights, &options)
 }
 
+/// The model of a record in float64, and the input; or why it can not be run.
+pub(super) fn model_session(
+    record: &Record,
+    check: &Check,
+    form: Form,
+) -> Result<(&'static Variant, Session, Tensor), String> {
+    let (variant, shape, neuron) = runnable(record)?;
+    let subject = Subject {
+        variant,
+        size: last_two(shape),
+        neuron,
+    };
+    let exact = Check {
+        precision: Precision::F64,
+        ..check.clone()
+    };
+    let session = open(record, &subject, &exact, form).map_err(|e| e.to_string())?;
+    Ok((variant, session, input(record, shape)))
+}
+
+/// The formula's input of this shape.
+fn input(record: &Record, shape: &[i64]) -> Tensor {
+    let unsigned: Vec<usize> = shape.iter().map(|n| n.unsigned_abs() as usize).collect();
+    Tensor::from_slice(&formula(record).fill_input(&unsigned)).reshape(shape)
+}
+
 pub(super) fn formula(record: &Record) -> Formula {
     Formula {
         salt: record.salt.clone(),
@@ -234,8 +261,7 @@ fn compare_outputs(
     check: &Check,
     outcome: &mut Outcome,
 ) {
-    let unsigned: Vec<usize> = shape.iter().map(|n| n.unsigned_abs() as usize).collect();
-    let input = Tensor::from_slice(&formula(record).fill_input(&unsigned)).reshape(shape);
+    let input = input(record, shape);
     let seen = match observe(record, session, &input) {
         Ok(seen) => seen,
         Err(e) => {

@@ -4,10 +4,12 @@
 //! `logits` whole, every other output as 512 evenly spaced elements). Anybody can make one from a Python model;
 //! `docs/records.md` says how.
 //!
-//! Records of another `kind` (`neuron`, `encoding`, `events`) keep all their values, and name their own inputs.
+//! Records of another `kind` (`neuron`, `encoding`, `events`) keep all their values, and name their own inputs;
+//! `energy` counts the work of another record's model.
 
 mod check;
 mod encoding;
+mod energy;
 mod events;
 mod neuron;
 mod outcome;
