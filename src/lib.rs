@@ -7,6 +7,7 @@ pub use zoo_backbones as backbones;
 pub use zoo_energy as energy;
 pub use zoo_eval as eval;
 pub use zoo_events as events;
+pub use zoo_graph as graph;
 pub use zoo_images as images;
 pub use zoo_ops as ops;
 pub use zoo_power as power;

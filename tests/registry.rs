@@ -183,6 +183,10 @@ fn a_checkpoint_gives_its_backbone_to_a_new_head_and_to_none() {
         Session::open(variant, &source, &options)
     };
     for_each(|variant| {
+        let head = HeadTensors::of(variant, &variant.build_options());
+        if head.is_empty() {
+            return Ok(());
+        }
         let published = open(variant, Precision::F32, false);
         let x = images(&published, 1);
         let features = published.features(&x).map_err(|e| e.to_string())?;
@@ -208,8 +212,8 @@ fn a_checkpoint_gives_its_backbone_to_a_new_head_and_to_none() {
             return Err("a head of the right width was not taken".to_owned());
         }
 
-        let head = HeadTensors::of(variant, &variant.build_options());
-        tensors.retain(|t| !head.contains(&t.name));
+        let head = head.behind_features(variant, &variant.build_options());
+        tensors.retain(|t| !head.contains(t.name.as_ref()));
         write_safetensors(&file, &tensors, &BTreeMap::new()).map_err(|e| e.to_string())?;
         if open_under(variant, Head::Published).is_ok() {
             return Err("a checkpoint without a head loads".to_owned());

@@ -13,6 +13,16 @@ pub enum Unit {
     Bit,
 }
 
+impl Unit {
+    /// The word in sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Operation => "operation",
+            Unit::Bit => "bit",
+        }
+    }
+}
+
 /// A cost with its source.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Constant {

@@ -106,6 +106,7 @@ pub struct Conv2d {
     fused: bool,
     packs: Packs,
     site: Site,
+    biased: bool,
 }
 
 impl Conv2d {
@@ -121,6 +122,7 @@ impl Conv2d {
             fused: false,
             packs: Packs::default(),
             site: Site::at(&p),
+            biased: config.bias,
         }
     }
 
@@ -161,8 +163,8 @@ impl Conv2d {
     }
 
     fn reported(&self, x: &Tensor, y: Tensor) -> Tensor {
-        let biased = self.bias.is_some();
-        self.site.convolution(x, &self.weight.size(), biased, &y);
+        self.site
+            .convolution(x, &self.weight.size(), self.biased, &y);
         y
     }
 
@@ -239,6 +241,7 @@ impl Conv2d {
             fused: false,
             packs: Packs::default(),
             site: self.site.clone(),
+            biased: self.biased,
         }
     }
 

@@ -21,12 +21,13 @@ pub struct Linear {
 struct Part {
     site: Site,
     rows: i64,
+    biased: bool,
 }
 
 impl Part {
-    fn whole(p: &nn::Path, rows: i64) -> Vec<Part> {
+    fn whole(p: &nn::Path, rows: i64, biased: bool) -> Vec<Part> {
         let site = Site::at(p);
-        vec![Part { site, rows }]
+        vec![Part { site, rows, biased }]
     }
 }
 
@@ -39,7 +40,7 @@ impl Linear {
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
             fused: false,
             packs: Packs::default(),
-            parts: Part::whole(&p, out),
+            parts: Part::whole(&p, out, bias),
         }
     }
 
@@ -52,7 +53,7 @@ impl Linear {
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
             fused: false,
             packs: Packs::default(),
-            parts: Part::whole(&p, out),
+            parts: Part::whole(&p, out, bias),
         }
     }
 
@@ -65,7 +66,7 @@ impl Linear {
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
             fused: false,
             packs: Packs::default(),
-            parts: Part::whole(&p, out),
+            parts: Part::whole(&p, out, bias),
         }
     }
 
@@ -123,8 +124,7 @@ impl Linear {
         if work::recording() {
             let inputs = x.size().last().copied().unwrap_or(1);
             for part in &self.parts {
-                part.site
-                    .linear(x, &[part.rows, inputs], self.bias.is_some());
+                part.site.linear(x, &[part.rows, inputs], part.biased);
             }
         }
     }

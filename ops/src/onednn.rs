@@ -3,6 +3,7 @@
 //! These are the operators that torch.compile uses on CPUs; tch has no binding for them, so a C++ shim calls them.
 
 use crate::Activation;
+use crate::inference::tracing;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
 use tch::{Device, Kind, Tensor};
@@ -77,9 +78,11 @@ pub(crate) fn take(what: &str, t: *mut CTensor) -> Tensor {
     unsafe { Tensor::from_ptr(t.cast()) }
 }
 
-/// Whether the fused operators apply to this activation: CPU, f32 or bf16, nothing to differentiate.
+/// Whether the fused operators apply to this activation: CPU, f32 or bf16, nothing to differentiate, nothing traced (the
+/// tracer does not know their arguments).
 pub(crate) fn applies(x: &Tensor) -> bool {
     x.device() == Device::Cpu
+        && !tracing()
         && matches!(x.kind(), Kind::Float | Kind::BFloat16)
         && !x.requires_grad()
 }

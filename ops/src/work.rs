@@ -20,7 +20,7 @@ pub struct Contraction {
     pub steps: u64,
     /// Weights that took part, without biases; 0 where both operands are activations.
     pub weights: u64,
-    /// Biases that were added.
+    /// Biases of the layer as it is trained: what a folded norm adds is not counted.
     pub biases: u64,
     /// Elements of the result.
     pub outputs: u64,

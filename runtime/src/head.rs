@@ -1,17 +1,15 @@
 //! Head surgery: a checkpoint under a head of another width, or under none.
 
 use std::collections::BTreeSet;
-use tch::nn;
-use zoo_backbones::{BuildOptions, Variant};
-use zoo_weights::{AllowedExtras, LoadReport, Wanted};
+use tch::{Kind, Tensor, nn};
+use zoo_backbones::{Backbone, BuildOptions, Variant};
+use zoo_weights::LoadReport;
 
 /// The tensors of a model's head.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeadTensors {
     /// Those whose shape follows the number of classes, by name.
     by_classes: BTreeSet<String>,
-    /// First segments of their names: what lies below belongs to the head (its norm, its hidden layer).
-    modules: BTreeSet<String>,
 }
 
 impl HeadTensors {
@@ -19,49 +17,58 @@ impl HeadTensors {
     pub fn of(variant: &Variant, options: &BuildOptions) -> HeadTensors {
         let shapes = |classes| {
             let store = nn::VarStore::new(tch::Device::Cpu);
-            let options = BuildOptions {
-                classes,
-                ..*options
-            };
-            let _model = (variant.build)(&store.root(), &options);
+            let _model = build(variant, options, classes, &store);
             let tensors = store.variables().into_iter();
             tensors
                 .map(|(name, t)| (name, t.size()))
                 .collect::<BTreeSet<_>>()
         };
         let (narrow, wide) = (shapes(2), shapes(3));
-        let by_classes: BTreeSet<String> = narrow
-            .difference(&wide)
-            .map(|(name, _)| name.clone())
-            .collect();
-        let modules = by_classes
-            .iter()
-            .filter_map(|name| name.split_once('.'))
-            .map(|(module, _)| module.to_owned())
-            .collect();
+        let by_classes = narrow.difference(&wide);
         HeadTensors {
-            by_classes,
-            modules,
+            by_classes: by_classes.map(|(name, _)| name.clone()).collect(),
         }
     }
 
-    /// Whether the tensor belongs to the head.
-    pub fn contains(&self, name: &str) -> bool {
-        let module = name.split_once('.').map(|(module, _)| module);
-        self.by_classes.contains(name) || module.is_some_and(|module| self.modules.contains(module))
+    /// Whether there is no head, as in a network for dense prediction.
+    pub fn is_empty(&self) -> bool {
+        self.by_classes.is_empty()
     }
 
-    /// Lets every tensor of the head be absent, and one of a checkpoint's head be left over.
-    pub(crate) fn allow_none(&self, extras: AllowedExtras) -> AllowedExtras {
-        let below: Vec<String> = self.modules.iter().map(|m| format!("{m}.*")).collect();
-        let all = || below.iter().chain(&self.by_classes).map(String::as_str);
-        extras.and_missing(all()).and_unused(all())
+    /// All that only the logits read: also a norm or a hidden layer between the features and the classes.
+    ///
+    /// Found by trying: of the tensors in the same modules, those that leave the features alone when they are not numbers.
+    pub fn behind_features(&self, variant: &Variant, options: &BuildOptions) -> BTreeSet<String> {
+        let store = nn::VarStore::new(tch::Device::Cpu);
+        let model = build(variant, options, 2, &store);
+        let [height, width] = options.size;
+        let shape = [1, model.input_channels(), height, width];
+        let x = Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu));
+        let read = |tensor: &mut Tensor| {
+            let kept = tensor.copy();
+            let _ = tensor.fill_(f64::NAN);
+            let finite = model.features(&x).isfinite().all();
+            tensor.copy_(&kept);
+            finite.int64_value(&[]) == 0
+        };
+        let mut head = self.by_classes.clone();
+        tch::no_grad(|| {
+            for (name, mut tensor) in store.variables() {
+                if self.shares_module(&name)
+                    && !self.by_classes.contains(&name)
+                    && !read(&mut tensor)
+                {
+                    head.insert(name);
+                }
+            }
+        });
+        head
     }
 
-    /// What of `wanted` does not belong to the head.
-    pub(crate) fn without(&self, wanted: Vec<Wanted>) -> Vec<Wanted> {
-        let rest = wanted.into_iter();
-        rest.filter(|w| !self.contains(&w.name)).collect()
+    fn shares_module(&self, name: &str) -> bool {
+        let module = |name: &str| name.split_once('.').map(|(module, _)| module.to_owned());
+        let wanted = module(name);
+        wanted.is_some() && self.by_classes.iter().any(|head| module(head) == wanted)
     }
 
     /// How many classes the checkpoint's head has, where that is all that does not fit.
@@ -74,4 +81,17 @@ impl HeadTensors {
             .then_some(found)
             .flatten()
     }
+}
+
+fn build(
+    variant: &Variant,
+    options: &BuildOptions,
+    classes: i64,
+    store: &nn::VarStore,
+) -> Box<dyn Backbone> {
+    let options = BuildOptions {
+        classes,
+        ..*options
+    };
+    (variant.build)(&store.root(), &options)
 }

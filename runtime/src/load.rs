@@ -180,8 +180,9 @@ impl Unloaded<'_> {
         let mut allowed = AllowedExtras::default();
         if self.head == Head::None {
             let head = HeadTensors::of(self.variant, &self.build);
-            wanted = head.without(wanted);
-            allowed = head.allow_none(allowed);
+            let head = head.behind_features(self.variant, &self.build);
+            wanted.retain(|w| !head.contains(&w.name));
+            allowed = allowed.and_unused(head.iter().map(String::as_str));
         }
         let report = LoadReport::compare(&wanted, &checkpoint)?;
         if let Err(source) = report.check(&allowed) {

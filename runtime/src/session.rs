@@ -6,6 +6,7 @@ use crate::{Device, DeviceError, Precision};
 use std::collections::BTreeMap;
 use tch::{Tensor, nn};
 use zoo_backbones::{Backbone, BuildOptions, InputForm, SpikingOptions, Stage, Variant};
+use zoo_graph::{Input, Trace};
 use zoo_ops::work::{self, Work};
 use zoo_ops::{allow_tf32, channels_last, inference_mode, taps};
 use zoo_weights::{Dtype, LoadReport, TensorData};
@@ -276,6 +277,23 @@ impl Session {
     pub fn work(&self, x: &Tensor) -> Result<Work, SessionError> {
         let (_logits, work) = self.run(x, |x| work::record(|| self.model.logits(x)))?;
         Ok(work)
+    }
+
+    /// What the model computes, as data: from images [batch, channels, height, width] to `logits`.
+    ///
+    /// Of the fused form where the session is fused: what it folds are constants of the graph.
+    pub fn trace(&self, [height, width]: [i64; 2]) -> Result<Trace, SessionError> {
+        let example = Tensor::zeros(
+            [1, self.input_channels(), height, width],
+            (tch::Kind::Float, tch::Device::Cpu),
+        );
+        self.check(&example)?;
+        let input = Input {
+            kind: self.options.precision.kind(),
+            ..Input::images([self.input_channels(), height, width])
+        };
+        zoo_graph::trace(&self.store, &[input], |x| vec![self.model.logits(&x[0])])
+            .map_err(|e| engine_error(self.variant, &self.options, e.to_string()))
     }
 
     /// Waits until the device has finished what was asked of it.

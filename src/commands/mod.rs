@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod draw;
+pub mod energy;
 pub mod eval;
 pub mod info;
 pub mod list;

@@ -47,6 +47,7 @@ pub(super) fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordEr
     let mut outcome = Outcome::of(&record.name);
     outcome.tolerance = check.tolerance.unwrap_or(1e-12);
     let counted: Counted = read(&record.path)?;
+    outcome.names = counted.layers.len() + counted.neurons.len();
     let model = model_record(record, &counted.of)?;
     for form in [Form::Plain, Form::Fused] {
         let (variant, session, input) = match model_session(&model, check, form) {
