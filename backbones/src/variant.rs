@@ -1,6 +1,7 @@
 //! What is known of a variant, as data.
 
 use crate::Backbone;
+use std::fmt;
 use std::str::FromStr;
 use tch::nn;
 use zoo_ops::spiking::NeuronKind;
@@ -120,6 +121,15 @@ pub enum TimeForm {
     Folded,
     /// Step by step through all layers: memory does not grow with the number of steps.
     Stepwise,
+}
+
+impl fmt::Display for TimeForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TimeForm::Folded => "folded",
+            TimeForm::Stepwise => "stepwise",
+        })
+    }
 }
 
 /// A text that names no [`TimeForm`].

@@ -1,28 +1,35 @@
 //! What a forward pass does, as it happens: contractions and neurons, for firing rates, synaptic operations and energy.
 //!
 //! Layers report to a recorder of the thread; without one that costs a look at a thread-local. Counting follows the
-//! operands that really were there, so it sees sparsity that no graph shows.
+//! operands that really were there, so it sees sparsity that no graph shows, and the work of the form that really ran:
+//! a kernel that skips reports what it multiplied.
 
 use std::cell::RefCell;
 use tch::{Kind, Tensor, nn};
 
-/// One product of activations with weights or with other activations.
+/// One product of activations with weights or with other activations, all rows (time steps and images) together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contraction {
     /// Path of the module, e.g. `block.0.attn.q_linear`.
     pub layer: String,
     /// What kind of product.
     pub op: Op,
-    /// Multiply-accumulates of the dense product, all rows (time steps and images) together.
+    /// Multiply-accumulates of the dense product; of a form that skips, those that were left.
     pub macs: u64,
-    /// Weights that took part; `None` where both operands are activations.
-    pub weights: Option<u64>,
-    /// Share of the left operand's elements that are not zero, before any padding.
-    pub in_nonzero: f64,
-    /// Mean of the left operand.
-    pub in_mean: f64,
-    /// The same share of the right operand, where that is an activation too.
-    pub rhs_nonzero: Option<f64>,
+    /// Time steps that the rows hold; see [`over_steps`].
+    pub steps: u64,
+    /// Weights that took part, without biases; 0 where both operands are activations.
+    pub weights: u64,
+    /// Biases of the layer as it is trained: what a folded norm adds is not counted.
+    pub biases: u64,
+    /// Elements of the result.
+    pub outputs: u64,
+    /// The left operand, before any padding.
+    pub input: Operand,
+    /// The right operand, where that is an activation too.
+    pub other: Option<Operand>,
+    /// Rows, inner size and columns of each matrix product of activations.
+    pub matrices: Option<[u64; 3]>,
 }
 
 /// Kinds of products.
@@ -36,6 +43,52 @@ pub enum Op {
     MatMul,
 }
 
+/// The values that an operand held.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Operand {
+    /// Share of the elements that are not zero.
+    pub nonzero: f64,
+    /// Their mean.
+    pub mean: f64,
+    /// Their kind.
+    pub values: Values,
+}
+
+/// Kinds of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Only 0 and 1.
+    Spikes,
+    /// Whole numbers from 0: sums of spikes.
+    Counts,
+    /// Anything else.
+    Real,
+}
+
+impl Operand {
+    fn of(t: &Tensor) -> Self {
+        let t = t.detach();
+        Operand {
+            nonzero: nonzero(&t),
+            mean: mean(&t),
+            values: Values::of(&t),
+        }
+    }
+}
+
+impl Values {
+    fn of(t: &Tensor) -> Self {
+        let holds = |test: Tensor| test.all().int64_value(&[]) != 0;
+        if !holds(t.ge(0.0)) || !holds(t.eq_tensor(&t.floor())) {
+            Values::Real
+        } else if holds(t.le(1.0)) {
+            Values::Spikes
+        } else {
+            Values::Counts
+        }
+    }
+}
+
 /// One call of a layer of neurons.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NeuronCall {
@@ -43,6 +96,8 @@ pub struct NeuronCall {
     pub layer: String,
     /// Updates: neurons times steps times images.
     pub elements: u64,
+    /// Time steps among them.
+    pub steps: u64,
     /// Mean of what was fired.
     pub rate: f64,
     /// Share of the elements that fired.
@@ -58,8 +113,14 @@ pub struct Work {
     pub neurons: Vec<NeuronCall>,
 }
 
+#[derive(Debug)]
+struct Recording {
+    work: Work,
+    steps: u64,
+}
+
 thread_local! {
-    static RECORDING: RefCell<Option<Work>> = const { RefCell::new(None) };
+    static RECORDING: RefCell<Option<Recording>> = const { RefCell::new(None) };
 }
 
 /// The place in a model that a product is reported for: a module's path.
@@ -86,94 +147,109 @@ impl Site {
     pub fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         let y = a.matmul(b);
         if recording() {
-            let inner = a.size().last().copied().unwrap_or(1);
-            self.report(
-                Op::MatMul,
-                a,
-                Operand::Activation(b),
-                y.numel() as u64 * inner as u64,
-            );
+            let [rows, inner] = last_two(a);
+            let columns = last_two(b)[1];
+            report(Contraction {
+                macs: y.numel() as u64 * inner,
+                other: Some(Operand::of(b)),
+                matrices: Some([rows, inner, columns]),
+                ..self.contraction(Op::MatMul, a, y.numel())
+            });
         }
         y
     }
 
-    /// Reports activations `x` times a matrix of weights [out, in]: `macs` of `x`'s rows.
-    pub fn linear(&self, x: &Tensor, weight: &Tensor) {
+    /// Reports activations `x` times a matrix of weights [out, in], and biases.
+    pub fn linear(&self, x: &Tensor, weight: &[i64], biases: bool) {
         if recording() {
-            let out = weight.size()[0] as u64;
-            self.report(
-                Op::Linear,
-                x,
-                Operand::Weight(weight),
-                x.numel() as u64 * out,
-            );
+            let (out, inputs) = (weight[0] as u64, product(&weight[1..]));
+            let rows = x.numel() as u64 / inputs.max(1);
+            report(Contraction {
+                macs: rows * inputs * out,
+                weights: product(weight),
+                biases: if biases { out } else { 0 },
+                ..self.contraction(Op::Linear, x, (rows * out) as usize)
+            });
         }
     }
 
-    /// Reports a convolution of `x` with `weight` [out, in / groups, ..] whose result is `y`.
-    pub fn convolution(&self, x: &Tensor, weight: &Tensor, y: &Tensor) {
+    /// Reports a convolution of `x` with a weight [out, in / groups, ..], and biases, whose result is `y`.
+    pub fn convolution(&self, x: &Tensor, weight: &[i64], biases: bool, y: &Tensor) {
         if recording() {
-            let each: i64 = weight.size()[1..].iter().product();
-            self.report(
-                Op::Convolution,
-                x,
-                Operand::Weight(weight),
-                y.numel() as u64 * each as u64,
-            );
+            report(Contraction {
+                macs: y.numel() as u64 * product(&weight[1..]),
+                weights: product(weight),
+                biases: if biases { weight[0] as u64 } else { 0 },
+                ..self.contraction(Op::Convolution, x, y.numel())
+            });
         }
     }
 
-    fn report(&self, op: Op, x: &Tensor, right: Operand, macs: u64) {
-        let contraction = Contraction {
+    fn contraction(&self, op: Op, x: &Tensor, outputs: usize) -> Contraction {
+        Contraction {
             layer: self.0.clone(),
             op,
-            macs,
-            weights: match right {
-                Operand::Weight(w) => Some(w.numel() as u64),
-                Operand::Activation(_) => None,
-            },
-            in_nonzero: nonzero(x),
-            in_mean: mean(x),
-            rhs_nonzero: match right {
-                Operand::Weight(_) => None,
-                Operand::Activation(y) => Some(nonzero(y)),
-            },
-        };
-        with(|work| work.contractions.push(contraction));
+            macs: 0,
+            steps: 1,
+            weights: 0,
+            biases: 0,
+            outputs: outputs as u64,
+            input: Operand::of(x),
+            other: None,
+            matrices: None,
+        }
     }
 }
 
-enum Operand<'a> {
-    Weight(&'a Tensor),
-    Activation(&'a Tensor),
+fn last_two(t: &Tensor) -> [u64; 2] {
+    match t.size().as_slice() {
+        [.., rows, columns] => [*rows as u64, *columns as u64],
+        [columns] => [1, *columns as u64],
+        [] => [1, 1],
+    }
 }
 
-/// Reports what a layer of neurons fired.
-pub fn neuron(layer: &str, spikes: &Tensor) {
+fn product(shape: &[i64]) -> u64 {
+    shape.iter().product::<i64>() as u64
+}
+
+/// Reports what a layer of neurons fired in so many steps.
+pub fn neuron(layer: &str, spikes: &Tensor, steps: i64) {
     if recording() {
+        let spikes = spikes.detach();
         let call = NeuronCall {
             layer: layer.to_owned(),
             elements: spikes.numel() as u64,
-            rate: mean(spikes),
-            nonzero: nonzero(spikes),
+            steps: steps as u64,
+            rate: mean(&spikes),
+            nonzero: nonzero(&spikes),
         };
-        with(|work| work.neurons.push(call));
+        with(|recording| recording.work.neurons.push(call));
     }
 }
 
 fn mean(t: &Tensor) -> f64 {
-    t.detach().mean(Kind::Double).double_value(&[])
+    t.mean(Kind::Double).double_value(&[])
 }
 
 fn nonzero(t: &Tensor) -> f64 {
-    let count = t.detach().count_nonzero(None::<i64>).int64_value(&[]);
+    let count = t.count_nonzero(None::<i64>).int64_value(&[]);
     count as f64 / t.numel().max(1) as f64
 }
 
-fn with(f: impl FnOnce(&mut Work)) {
-    RECORDING.with_borrow_mut(|work| {
-        if let Some(work) = work {
-            f(work);
+fn report(contraction: Contraction) {
+    with(|recording| {
+        recording.work.contractions.push(Contraction {
+            steps: recording.steps,
+            ..contraction
+        });
+    });
+}
+
+fn with(f: impl FnOnce(&mut Recording)) {
+    RECORDING.with_borrow_mut(|recording| {
+        if let Some(recording) = recording {
+            f(recording);
         }
     });
 }
@@ -181,6 +257,15 @@ fn with(f: impl FnOnce(&mut Work)) {
 /// Whether somebody records on this thread.
 pub fn recording() -> bool {
     RECORDING.with_borrow(Option::is_some)
+}
+
+/// Runs `f`, whose rows hold so many time steps, so that what it reports says so.
+pub fn over_steps<T>(steps: i64, f: impl FnOnce() -> T) -> T {
+    let mut before = 1;
+    with(|recording| before = std::mem::replace(&mut recording.steps, steps as u64));
+    let result = f();
+    with(|recording| recording.steps = before);
+    result
 }
 
 /// Runs `f` and returns what it gave and what it did. Not nested; this thread only.
@@ -191,9 +276,16 @@ pub fn record<T>(f: impl FnOnce() -> T) -> (T, Work) {
             RECORDING.with_borrow_mut(Option::take);
         }
     }
-    RECORDING.with_borrow_mut(|work| *work = Some(Work::default()));
+    let fresh = Recording {
+        work: Work::default(),
+        steps: 1,
+    };
+    RECORDING.with_borrow_mut(|recording| *recording = Some(fresh));
     let _stop = Stop;
     let result = f();
-    let work = RECORDING.with_borrow_mut(Option::take).unwrap_or_default();
-    (result, work)
+    let recorded = RECORDING.with_borrow_mut(Option::take);
+    (result, recorded.map(|r| r.work).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,13 @@
 //! Choosing a model, its weights and how it runs: the same arguments for every command that runs one.
 
-use super::engine::EngineArguments;
+use super::engine::{EngineArguments, EngineChoice};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use zoo::backbones::{
     self, Interpolation, NeuronKind, Preprocessing, SpikingOptions, TimeForm, Variant,
 };
 use zoo::images::Transform;
-use zoo::runtime::{Device, EngineName, Head, Options, Precision, WeightsSource};
+use zoo::runtime::{Device, EngineName, Head, Options, Precision, Session, WeightsSource};
 
 /// Weights where none are given: the gain keeps activations in range through the depth of every family.
 const UNTRAINED: &str = "formula:zoo:0.7";
@@ -81,8 +81,20 @@ impl ModelArguments {
         line.extend(self.threads.map(|n| format!("--threads={n}")));
         line.extend(self.no_fuse.then(|| "--no-fuse".to_owned()));
         line.extend(self.classes.map(|n| format!("--classes={n}")));
+        line.extend(self.neuron.map(|n| format!("--neuron={n}")));
+        line.extend(self.time_steps.map(|n| format!("--time-steps={n}")));
+        line.push(format!("--time-form={}", self.time_form));
         line.extend(self.engine.command_line());
         line
+    }
+
+    /// The model in libtorch, for what only libtorch shows: the values inside.
+    pub fn open_in_libtorch(&self, variant: &'static Variant) -> Result<Session> {
+        if let Some(EngineChoice::Named(EngineName::Libtorch)) | None = self.engine.engine {
+            return Session::open(variant, &self.source()?, &self.options())
+                .with_context(|| format!("opening {}", variant.name));
+        }
+        bail!("this looks inside the model, which libtorch alone shows: leave --engine away")
     }
 
     /// How to open a session.

@@ -35,6 +35,11 @@ impl Check {
         }
     }
 
+    /// The tolerance for records whose values are kept whole and compared in float64.
+    pub(super) fn exact_tolerance(&self) -> f64 {
+        self.tolerance.unwrap_or(1e-9)
+    }
+
     fn allowed(&self, session: &Session) -> f64 {
         self.tolerance.unwrap_or(match self.precision {
             Precision::F64 => 1e-9,
@@ -53,14 +58,14 @@ impl Check {
 ///
 /// A record that this version has no code for is no error: `Outcome::model` says why it did not run.
 pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
-    let mut outcome = Outcome {
-        record: record.name.clone(),
-        model: Err(String::new()),
-        names: 0,
-        tolerance: 0.0,
-        outputs: Vec::new(),
-        failures: Vec::new(),
-    };
+    let mut outcome = Outcome::of(&record.name);
+    match record.kind.as_deref() {
+        Some("neuron") => return super::neuron::verify(record, check),
+        Some("encoding") => return super::encoding::verify(record, check),
+        Some("events") => return super::events::verify(record),
+        Some("energy") => return super::energy::verify(record, check),
+        _ => {}
+    }
     let (variant, shape, neuron) = match runnable(record) {
         Ok(found) => found,
         Err(reason) => {
@@ -168,7 +173,33 @@ fn open(
     Session::open(subject.variant, &weights, &options)
 }
 
-fn formula(record: &Record) -> Formula {
+/// The model of a record in float64, and the input; or why it can not be run.
+pub(super) fn model_session(
+    record: &Record,
+    check: &Check,
+    form: Form,
+) -> Result<(&'static Variant, Session, Tensor), String> {
+    let (variant, shape, neuron) = runnable(record)?;
+    let subject = Subject {
+        variant,
+        size: last_two(shape),
+        neuron,
+    };
+    let exact = Check {
+        precision: Precision::F64,
+        ..check.clone()
+    };
+    let session = open(record, &subject, &exact, form).map_err(|e| e.to_string())?;
+    Ok((variant, session, input(record, shape)))
+}
+
+/// The formula's input of this shape.
+fn input(record: &Record, shape: &[i64]) -> Tensor {
+    let unsigned: Vec<usize> = shape.iter().map(|n| n.unsigned_abs() as usize).collect();
+    Tensor::from_slice(&formula(record).fill_input(&unsigned)).reshape(shape)
+}
+
+pub(super) fn formula(record: &Record) -> Formula {
     Formula {
         salt: record.salt.clone(),
         gain: record.gain,
@@ -176,8 +207,16 @@ fn formula(record: &Record) -> Formula {
 }
 
 fn compare_state(record: &Record, session: &Session, outcome: &mut Outcome) {
-    let ours: BTreeMap<&str, &[i64]> = session
-        .state()
+    compare_names(record, session.state(), outcome);
+    let found = session.params();
+    if let Some(recorded) = record.num_params.filter(|n| *n != found) {
+        outcome.failures.push(Failure::Params { recorded, found });
+    }
+}
+
+/// Names and shapes of a state_dict; buffers need not be ours.
+pub(super) fn compare_names(record: &Record, state: &[(String, Vec<i64>)], outcome: &mut Outcome) {
+    let ours: BTreeMap<&str, &[i64]> = state
         .iter()
         .map(|(name, shape)| (name.as_str(), shape.as_slice()))
         .collect();
@@ -212,10 +251,6 @@ fn compare_state(record: &Record, session: &Session, outcome: &mut Outcome) {
     if !differ.is_empty() {
         outcome.failures.push(Failure::Shapes { differ });
     }
-    let found = session.params();
-    if let Some(recorded) = record.num_params.filter(|n| *n != found) {
-        outcome.failures.push(Failure::Params { recorded, found });
-    }
 }
 
 fn compare_outputs(
@@ -226,8 +261,7 @@ fn compare_outputs(
     check: &Check,
     outcome: &mut Outcome,
 ) {
-    let unsigned: Vec<usize> = shape.iter().map(|n| n.unsigned_abs() as usize).collect();
-    let input = Tensor::from_slice(&formula(record).fill_input(&unsigned)).reshape(shape);
+    let input = input(record, shape);
     let seen = match observe(record, session, &input) {
         Ok(seen) => seen,
         Err(e) => {
@@ -299,7 +333,7 @@ fn sampled(name: &str, t: &Tensor) -> Vec<f64> {
 }
 
 /// max |a - b| / max |b|; the absolute error where b is all zero; `None` where the lengths differ.
-fn relative_error(a: &[f64], b: &[f64]) -> Option<f64> {
+pub(super) fn relative_error(a: &[f64], b: &[f64]) -> Option<f64> {
     if a.len() != b.len() {
         return None;
     }

@@ -87,10 +87,10 @@ impl<N: Network> OverTime<N> {
 
     fn folded<T>(&self, x: &Tensor, f: impl FnOnce(&Tensor, &Time) -> T) -> T {
         let time = Time::folded(self.steps);
-        match self.currents(x) {
+        work::over_steps(self.steps, || match self.currents(x) {
             Currents::Each(currents) => f(&currents, &time),
             Currents::Same(currents) => f(&time.repeat(&currents), &time),
-        }
+        })
     }
 
     /// The mean over time of what each step gives.

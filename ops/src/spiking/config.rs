@@ -96,6 +96,9 @@ pub struct NeuronConfig {
     pub levels: f64,
     /// Potential that a hard reset leaves: 0, EIF -0.1; CLIF resets softly where there is none.
     pub reset: Option<f64>,
+    /// Whether no gradient passes from one step to the next through the potential (BrainCog's `mem_detach`): STEP's IF
+    /// has it so, the others not.
+    pub detach: bool,
     /// EIF's sharpness dT and rheobase threshold th_rh.
     pub exponential: [f64; 2],
     /// Whether CLIF divides its current by tau.
@@ -208,6 +211,7 @@ impl NeuronConfig {
                 Clif => None,
                 _ => Some(0.0),
             },
+            detach: kind == If,
             exponential: [1.0, 0.8],
             decay_input: false,
             glif: GlifConfig::default(),

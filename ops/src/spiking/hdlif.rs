@@ -52,10 +52,13 @@ impl HdLif {
                 NeuronKind::If => sigmoid.with_alpha(2.0),
                 _ => sigmoid,
             };
-            let of = NeuronConfig::new(*kind)
-                .threshold(config.threshold)
-                .tau(config.tau)
-                .surrogate(surrogate);
+            let of = NeuronConfig {
+                detach: config.detach,
+                ..NeuronConfig::new(*kind)
+                    .threshold(config.threshold)
+                    .tau(config.tau)
+                    .surrogate(surrogate)
+            };
             Leaky::new(&(p / "experts" / i), &of)
         };
         let gate = p / "gate_MoE";
@@ -96,10 +99,6 @@ impl HdLif {
         let best = logits.zeros_like().scatter(-2, &indices, &values);
         let open = best.masked_fill(&best.eq(0.0), f64::NEG_INFINITY);
         open.softmax(-2, None)
-    }
-
-    pub(super) fn forward(&self, x: &Tensor, steps: i64) -> Tensor {
-        self.trace(x, steps, State::default()).spikes
     }
 
     /// Potentials of the experts are `expert_mem_post` [T, B, 4, C, N], the gate's `gate_logits` [B, 4, N].

@@ -31,6 +31,7 @@ pub(super) struct Leaky {
     integration: Integration,
     firing: Firing,
     reset: f64,
+    detach: bool,
 }
 
 impl Leaky {
@@ -45,8 +46,9 @@ impl Leaky {
             },
             NeuronKind::Eif => Integration::Exponential {
                 tau,
-                sharpness: config.exponential[0],
-                rheobase: config.exponential[1],
+                // The official buffers are single precision.
+                sharpness: f64::from(config.exponential[0] as f32),
+                rheobase: f64::from(config.exponential[1] as f32),
             },
             _ => Integration::Leak(tau),
         };
@@ -54,6 +56,7 @@ impl Leaky {
             integration,
             firing: Firing::new(p, config),
             reset: config.reset.unwrap_or(0.0),
+            detach: config.detach,
         }
     }
 
@@ -90,6 +93,7 @@ impl Leaky {
 impl Dynamics for Leaky {
     fn step(&self, x: &Tensor, state: &mut State) -> Fired {
         let v = state.potential_or(x, self.reset);
+        let v = if self.detach { v.detach() } else { v };
         let charged = self.charge(&v, x);
         let spikes = self.firing.fire(&charged);
         let silenced = &charged * (-spikes.detach() + 1);

@@ -8,6 +8,7 @@
 mod biophysical;
 mod clif;
 mod config;
+mod encoding;
 mod firing;
 mod fused;
 mod glif;
@@ -23,5 +24,6 @@ mod tests;
 pub use config::{
     GlifConfig, HodgkinHuxleyConfig, IzhikevichConfig, NeuronConfig, NeuronKind, UnknownNeuron,
 };
+pub use encoding::{Encoding, UnknownEncoding, rate_from, time_major};
 pub use neuron::{Neuron, NeuronTrace, State};
 pub use surrogate::{Surrogate, SurrogateShape, UnknownSurrogate};

@@ -135,9 +135,12 @@ impl Neuron {
                 }
             },
             Body::Parallel(psn) => (psn.trace(x, steps).spikes, state),
-            Body::Mixture(mixture) => (mixture.forward(x, steps), state),
+            Body::Mixture(mixture) => {
+                let seen = mixture.trace(x, steps, state.detach());
+                (seen.spikes, state)
+            }
         };
-        work::neuron(&self.name, &spikes);
+        work::neuron(&self.name, &spikes, steps);
         (spikes, state)
     }
 
@@ -156,7 +159,7 @@ impl Neuron {
             }
             None => dynamics.step(x, state).spikes,
         };
-        work::neuron(&self.name, &spikes);
+        work::neuron(&self.name, &spikes, 1);
         spikes
     }
 

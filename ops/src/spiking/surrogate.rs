@@ -229,3 +229,6 @@ impl Surrogate {
 pub(super) fn zero(t: &Tensor) -> Tensor {
     t - t.detach()
 }
+
+#[cfg(test)]
+mod tests;

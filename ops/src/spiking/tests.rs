@@ -179,3 +179,55 @@ fn the_kernel_runs_where_it_should() {
     assert!(!fused::applies(&x.to_kind(Kind::Double), 2, None));
     assert!(!fused::applies(&x.set_requires_grad(true), 2, None));
 }
+
+/// Currents of two classes, [4 steps * 32 images, 6], and the classes.
+fn toy_classes() -> (Tensor, Tensor) {
+    let images = currents(&[32, 6], 5);
+    let classes = images
+        .select(1, 0)
+        .gt_tensor(&images.select(1, 1))
+        .to_kind(Kind::Int64);
+    (images.repeat([4, 1]), classes)
+}
+
+#[test]
+fn gradient_steps_lower_the_loss_through_every_neuron() {
+    use nn::OptimizerConfig;
+    tch::set_num_threads(1);
+    for name in ALL
+        .iter()
+        .filter(|name| !["izhikevich", "hh", "hdlif"].contains(name))
+    {
+        tch::manual_seed(3);
+        let store = nn::VarStore::new(Device::Cpu);
+        let config = NeuronConfig::named(name).unwrap().threshold(0.5);
+        let first = nn::linear(store.root() / "first", 6, 24, Default::default());
+        let neuron = layer(&store, &config);
+        let head = nn::linear(store.root() / "head", 24, 2, Default::default());
+        let (x, classes) = toy_classes();
+        let loss = || {
+            let spikes = neuron.forward(&x.apply(&first), 4);
+            let rates = spikes.reshape([4, -1, 24]).mean_dim(0, false, None);
+            rates.apply(&head).cross_entropy_for_logits(&classes)
+        };
+        let before = no_grad(|| loss().double_value(&[]));
+        let first_weight = first.ws.copy();
+        let mut adam = nn::Adam::default().build(&store, 0.02).unwrap();
+        for _ in 0..30 {
+            adam.backward_step(&loss());
+        }
+        let after = no_grad(|| loss().double_value(&[]));
+        assert!(after < 0.8 * before, "{name}: {before} to {after}");
+        assert!(
+            !first.ws.equal(&first_weight),
+            "{name}: nothing passed the spikes"
+        );
+        if let Some(threshold) = store.variables().get("lif.threshold") {
+            assert_eq!(
+                threshold.double_value(&[]),
+                config.threshold,
+                "{name} trained its threshold"
+            );
+        }
+    }
+}
