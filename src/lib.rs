@@ -15,4 +15,5 @@ pub use zoo_runtime as runtime;
 pub use zoo_weights as weights;
 
 pub mod counting;
+pub mod export;
 pub mod verify;

@@ -276,15 +276,13 @@ impl Session {
     /// What the model computes, as data: from images [batch, channels, height, width] to `logits`.
     ///
     /// Of the fused form where the session is fused: what it folds are constants of the graph.
-    pub fn trace(&self, [height, width]: [i64; 2]) -> Result<Trace, SessionError> {
-        let example = Tensor::zeros(
-            [1, self.input_channels(), height, width],
-            (tch::Kind::Float, tch::Device::Cpu),
-        );
-        self.check(&example)?;
+    pub fn trace(&self, size: [i64; 2]) -> Result<Trace, SessionError> {
+        let shape = self.input_form().shape(1, self.input_channels(), size);
+        self.check(&Tensor::zeros(&shape, (tch::Kind::Float, tch::Device::Cpu)))?;
         let input = Input {
+            name: "image".to_owned(),
+            shape: shape[1..].to_vec(),
             kind: self.options.precision.kind(),
-            ..Input::images([self.input_channels(), height, width])
         };
         zoo_graph::trace(&self.store, &[input], |x| vec![self.model.logits(&x[0])])
             .map_err(|e| engine_error(self.variant, &self.options, e.to_string()))

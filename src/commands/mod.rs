@@ -7,6 +7,7 @@ pub mod draw;
 pub mod energy;
 pub mod engine;
 pub mod eval;
+pub mod export;
 pub mod export_cache;
 pub mod info;
 pub mod list;
