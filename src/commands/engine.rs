@@ -1,5 +1,6 @@
 //! Choosing an engine, and models that are ONNX files.
 
+use super::export_cache::{WEIGHTS_KEY, exported};
 use super::model::{self, ModelArguments};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -344,16 +345,13 @@ impl Model {
                 })
             }
             (Origin::Zoo(variant), _) => {
-                let path = super::export_cache::exported(variant, run)?;
+                let path = exported(variant, run)?;
                 open_onnx(OnnxFile::read(&path)?, engine, run)
             }
             (Origin::Onnx(file), _) => open_onnx(OnnxFile::clone(file), engine, run),
         }
     }
 }
-
-/// The metadata key of the weights' identity.
-const WEIGHTS_KEY: &str = "zoo.weights";
 
 fn open_onnx(file: OnnxFile, engine: EngineName, run: &ModelArguments) -> Result<Opened> {
     let options = OnnxOptions {
