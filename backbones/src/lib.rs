@@ -16,13 +16,15 @@ mod registry;
 pub mod resnet;
 pub mod shvit;
 pub mod sparsifiner;
+pub mod step;
 mod token_net;
 mod variant;
 pub mod vit;
 
-pub use backbone::{Backbone, Stage};
+pub use backbone::{Backbone, InputForm, Stage};
 pub use registry::{find, matching, variants};
 pub use variant::{
     BuildOptions, CIFAR_10, IMAGENET, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing,
-    Reported, Variant, WeightFile,
+    Reported, SpikingOptions, TimeForm, UnknownTimeForm, Variant, WeightFile,
 };
+pub use zoo_ops::spiking::NeuronKind;

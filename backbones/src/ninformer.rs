@@ -270,7 +270,12 @@ mod tests {
 
     fn network(vs: &mut nn::VarStore, config: Config, size: [i64; 2]) -> Box<dyn Backbone> {
         tch::manual_seed(7);
-        let net = build(&vs.root(), config, &BuildOptions { classes: 3, size });
+        let options = BuildOptions {
+            classes: 3,
+            size,
+            spiking: Default::default(),
+        };
+        let net = build(&vs.root(), config, &options);
         vs.double();
         net
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     Variant, activator, biformer, halonet, karat, maxvit_stl, mixer, moh_transnext, ninformer,
-    overlock, resnet, shvit, sparsifiner, vit,
+    overlock, resnet, shvit, sparsifiner, step, vit,
 };
 
 static FAMILIES: &[&[Variant]] = &[
@@ -18,6 +18,7 @@ static FAMILIES: &[&[Variant]] = &[
     resnet::VARIANTS,
     shvit::VARIANTS,
     sparsifiner::VARIANTS,
+    step::VARIANTS,
     vit::VARIANTS,
 ];
 

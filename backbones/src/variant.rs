@@ -1,7 +1,10 @@
 //! What is known of a variant, as data.
 
 use crate::Backbone;
+use std::fmt;
+use std::str::FromStr;
 use tch::nn;
+use zoo_ops::spiking::NeuronKind;
 
 /// How the resize of the evaluation transform interpolates (Pillow's antialiased filters).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,55 @@ pub struct BuildOptions {
     pub classes: i64,
     /// Height and width of the input in pixels, for networks whose parameters depend on it. Others ignore it.
     pub size: [i64; 2],
+    /// What spiking networks are made of; others ignore it.
+    pub spiking: SpikingOptions,
+}
+
+/// What a caller may choose of a spiking network: by default, what was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpikingOptions {
+    /// Another neuron, with the published threshold and time constant.
+    pub neuron: Option<NeuronKind>,
+    /// Another number of time steps.
+    pub steps: Option<i64>,
+    /// In which order the time steps are taken.
+    pub time: TimeForm,
+}
+
+/// The order in which a spiking network takes its time steps; both give the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeForm {
+    /// Layer by layer, with all steps of a layer in one batch.
+    #[default]
+    Folded,
+    /// Step by step through all layers: memory does not grow with the number of steps.
+    Stepwise,
+}
+
+impl fmt::Display for TimeForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TimeForm::Folded => "folded",
+            TimeForm::Stepwise => "stepwise",
+        })
+    }
+}
+
+/// A text that names no [`TimeForm`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no order of time `{0}`; there are folded, stepwise")]
+pub struct UnknownTimeForm(String);
+
+impl FromStr for TimeForm {
+    type Err = UnknownTimeForm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTimeForm> {
+        match text {
+            "folded" => Ok(TimeForm::Folded),
+            "stepwise" => Ok(TimeForm::Stepwise),
+            _ => Err(UnknownTimeForm(text.to_owned())),
+        }
+    }
 }
 
 /// One model of the zoo.
@@ -128,6 +180,7 @@ impl Variant {
         BuildOptions {
             classes: self.classes,
             size: [height as i64, width as i64],
+            spiking: SpikingOptions::default(),
         }
     }
 }

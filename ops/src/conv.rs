@@ -2,6 +2,7 @@
 
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Geometry, Packs};
+use crate::work::Site;
 use crate::{Activation, BatchNorm};
 use tch::{Kind, Tensor, nn};
 
@@ -104,6 +105,8 @@ pub struct Conv2d {
     geometry: Geometry,
     fused: bool,
     packs: Packs,
+    site: Site,
+    biased: bool,
 }
 
 impl Conv2d {
@@ -118,6 +121,8 @@ impl Conv2d {
             geometry: config.geometry(),
             fused: false,
             packs: Packs::default(),
+            site: Site::at(&p),
+            biased: config.bias,
         }
     }
 
@@ -132,7 +137,8 @@ impl Conv2d {
         let bias = self.bias.as_ref().map(|b| b.like(x));
         if self.fused && onednn::applies(x) {
             let packed = self.packs.conv(&weight, &self.geometry, x);
-            return onednn::conv(x, &packed, bias.as_ref(), &self.geometry, activation);
+            let y = onednn::conv(x, &packed, bias.as_ref(), &self.geometry, activation);
+            return self.reported(x, y);
         }
         activation.apply(self.composed(x, &weight, bias.as_ref()))
     }
@@ -144,14 +150,22 @@ impl Conv2d {
         if self.fused && onednn::applies(x) {
             let packed = self.packs.conv(&weight, &self.geometry, x);
             let bias = bias.as_ref();
-            return onednn::conv_add(x, residual, &packed, bias, &self.geometry, activation);
+            let y = onednn::conv_add(x, residual, &packed, bias, &self.geometry, activation);
+            return self.reported(x, y);
         }
         activation.apply(residual + self.composed(x, &weight, bias.as_ref()))
     }
 
     fn composed(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let g = &self.geometry;
-        x.conv2d(weight, bias, g.stride, g.padding, g.dilation, g.groups)
+        let y = x.conv2d(weight, bias, g.stride, g.padding, g.dilation, g.groups);
+        self.reported(x, y)
+    }
+
+    fn reported(&self, x: &Tensor, y: Tensor) -> Tensor {
+        self.site
+            .convolution(x, &self.weight.size(), self.biased, &y);
+        y
     }
 
     /// Absorbs an affine map of each output channel, y -> scale * y + shift (both `[out]`, float64).
@@ -226,6 +240,8 @@ impl Conv2d {
             geometry: self.geometry,
             fused: false,
             packs: Packs::default(),
+            site: self.site.clone(),
+            biased: self.biased,
         }
     }
 

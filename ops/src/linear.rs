@@ -3,6 +3,7 @@
 use crate::Activation;
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Packs};
+use crate::work::{self, Site};
 use tch::{Device, Kind, Tensor, nn};
 
 /// y = x W^T + b over the last axis. Names: `weight` [out, in], `bias` `[out]`.
@@ -12,6 +13,22 @@ pub struct Linear {
     bias: Option<Weight>,
     fused: bool,
     packs: Packs,
+    parts: Vec<Part>,
+}
+
+/// Rows of the weight and the layer that they belong to.
+#[derive(Debug, Clone)]
+struct Part {
+    site: Site,
+    rows: i64,
+    biased: bool,
+}
+
+impl Part {
+    fn whole(p: &nn::Path, rows: i64, biased: bool) -> Vec<Part> {
+        let site = Site::at(p);
+        vec![Part { site, rows, biased }]
+    }
 }
 
 impl Linear {
@@ -23,6 +40,7 @@ impl Linear {
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
             fused: false,
             packs: Packs::default(),
+            parts: Part::whole(&p, out, bias),
         }
     }
 
@@ -35,6 +53,20 @@ impl Linear {
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
             fused: false,
             packs: Packs::default(),
+            parts: Part::whole(&p, out, bias),
+        }
+    }
+
+    /// The same stored as a 1-d convolution of one tap: `weight` [`out`, `inputs`, 1]. Works on tokens, channels last.
+    pub fn pointwise_1d(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
+        let shape = [out, inputs, 1];
+        let weight = p.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM);
+        Linear {
+            weight: Weight::Stored(weight),
+            bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
+            fused: false,
+            packs: Packs::default(),
+            parts: Part::whole(&p, out, bias),
         }
     }
 
@@ -55,6 +87,7 @@ impl Linear {
             bias: Some(kept.refolded(Tensor::cat(&biases, 0))),
             fused: false,
             packs: Packs::default(),
+            parts: layers.iter().flat_map(|l| l.parts.clone()).collect(),
         }
     }
 
@@ -65,6 +98,7 @@ impl Linear {
 
     /// `activation(forward(x))`, as one kernel where that exists.
     pub fn forward_then(&self, x: &Tensor, activation: Activation) -> Tensor {
+        self.report(x);
         let weight = matrix(self.weight.like(x));
         let bias = self.bias.as_ref().map(|b| b.like(x));
         if self.fused && onednn::applies(x) {
@@ -76,13 +110,23 @@ impl Linear {
 
     /// `forward(x) + residual`, as one kernel where that exists.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Tensor {
-        let weight = self.weight.like(x);
+        self.report(x);
+        let weight = matrix(self.weight.like(x));
         let bias = self.bias.as_ref().map(|b| b.like(x));
         if self.fused && onednn::applies(x) && residual.is_contiguous() {
             let packed = self.packs.linear(&weight, x);
             return onednn::linear_add(x, residual, &packed, bias.as_ref());
         }
         residual + x.linear(&weight, bias.as_ref())
+    }
+
+    fn report(&self, x: &Tensor) {
+        if work::recording() {
+            let inputs = x.size().last().copied().unwrap_or(1);
+            for part in &self.parts {
+                part.site.linear(x, &[part.rows, inputs], part.biased);
+            }
+        }
     }
 
     /// Weight [out, in] and bias `[out]` in float64, outside autograd.
@@ -108,6 +152,16 @@ impl Linear {
             .weight
             .refolded(matrix(self.weight.double()) * scale.unsqueeze(1));
         self.bias = self.bias.take().map(|b| b.refolded(b.double() * scale));
+    }
+
+    /// Absorbs an affine map of each output, y -> scale * y + shift (both `[out]`, float64).
+    pub fn fold_affine(&mut self, scale: &Tensor, shift: &Tensor) {
+        self.fold_output(scale);
+        let bias = match &self.bias {
+            Some(b) => b.double() + shift,
+            None => shift.shallow_clone(),
+        };
+        self.bias = Some(self.weight.refolded(bias));
     }
 
     /// Outputs.

@@ -104,6 +104,11 @@ pub trait Engine {
 
     /// Waits until the device has finished what was asked of it.
     fn synchronize(&self) {}
+
+    /// The model of the zoo that libtorch runs here; none in other engines, which show nothing of their inside.
+    fn session(&self) -> Option<&Session> {
+        None
+    }
 }
 
 impl Engine for Session {
@@ -138,6 +143,10 @@ impl Engine for Session {
 
     fn synchronize(&self) {
         Session::synchronize(self);
+    }
+
+    fn session(&self) -> Option<&Session> {
+        Some(self)
     }
 }
 

@@ -19,6 +19,13 @@ use zoo_weights::{
 pub enum WeightsSource {
     /// Computed from the tensors' names: for parity and for timing, not for accuracy.
     Formula(Formula),
+    /// The same, and then these tensors set to constants: one number, or one for each element in row-major order.
+    Overridden {
+        /// Of all other tensors.
+        formula: Formula,
+        /// Numbers by name; names that the model lacks are ignored.
+        constants: BTreeMap<String, Vec<f32>>,
+    },
     /// A checkpoint.
     File {
         /// The file.
@@ -105,6 +112,9 @@ impl WeightsSource {
     pub fn identity(&self) -> Result<String, WeightsError> {
         match self {
             WeightsSource::Formula(formula) => Ok(formula.to_string()),
+            WeightsSource::Overridden { formula, constants } => {
+                Ok(format!("{formula}:constants:{constants:?}"))
+            }
             WeightsSource::File { path, container } => {
                 let hash = file_sha256(path).map_err(|source| WeightsError::Io {
                     path: path.clone(),
@@ -144,6 +154,11 @@ impl Unloaded<'_> {
                     applied,
                     ..LoadReport::default()
                 })
+            }
+            WeightsSource::Overridden { formula, constants } => {
+                let report = self.load(&WeightsSource::Formula(formula.clone()))?;
+                override_with(constants, self.store);
+                Ok(report)
             }
             WeightsSource::File { path, container } => {
                 let options = zoo_weights::Options {
@@ -257,6 +272,18 @@ fn fill(formula: &Formula, store: &nn::VarStore, state: &[(String, Vec<i64>)]) -
     }
     filled.sort();
     filled
+}
+
+fn override_with(constants: &BTreeMap<String, Vec<f32>>, store: &nn::VarStore) {
+    for (name, mut variable) in store.variables() {
+        match constants.get(&name).map(Vec::as_slice) {
+            Some([value]) => {
+                let _filled = tch::no_grad(|| variable.fill_(f64::from(*value)));
+            }
+            Some(values) => assign(&mut variable, Tensor::from_slice(values)),
+            None => {}
+        }
+    }
 }
 
 /// The variant's key maps, compiled.

@@ -5,8 +5,9 @@ use crate::load::{self, WeightsError, WeightsSource};
 use crate::{Device, DeviceError, Precision};
 use std::collections::BTreeMap;
 use tch::{Tensor, nn};
-use zoo_backbones::{Backbone, BuildOptions, Stage, Variant};
+use zoo_backbones::{Backbone, BuildOptions, InputForm, SpikingOptions, Stage, Variant};
 use zoo_graph::{Input, Trace};
+use zoo_ops::work::{self, Work};
 use zoo_ops::{allow_tf32, channels_last, inference_mode, taps};
 use zoo_weights::{Dtype, LoadReport, TensorData};
 
@@ -36,6 +37,8 @@ pub struct Options {
     pub head: Head,
     /// Height and width of the input, for networks whose parameters depend on it; `None` is the published size.
     pub size: Option<[i64; 2]>,
+    /// What a spiking network is made of; others ignore it.
+    pub spiking: SpikingOptions,
 }
 
 impl Default for Options {
@@ -47,6 +50,7 @@ impl Default for Options {
             fuse: true,
             head: Head::Published,
             size: None,
+            spiking: SpikingOptions::default(),
         }
     }
 }
@@ -195,6 +199,17 @@ impl Session {
         self.model.input_channels()
     }
 
+    /// The form of the input.
+    pub fn input_form(&self) -> InputForm {
+        self.model.input_form()
+    }
+
+    /// The shape of a batch of inputs of the published size.
+    pub fn input_shape(&self, batch: i64) -> Vec<i64> {
+        let size = self.variant.build_options().size;
+        self.input_form().shape(batch, self.input_channels(), size)
+    }
+
     /// How far float32 logits may be from float64 ones, relative to the largest.
     pub fn float32_tolerance(&self) -> f64 {
         self.model.float32_tolerance()
@@ -223,7 +238,8 @@ impl Session {
         let x = x
             .to_device(self.store.device())
             .to_kind(self.options.precision.kind());
-        if self.options.fuse && self.options.precision != Precision::F64 {
+        let images = x.dim() == 4;
+        if images && self.options.fuse && self.options.precision != Precision::F64 {
             channels_last(&x)
         } else {
             x
@@ -274,6 +290,20 @@ impl Session {
             .map_err(|e| engine_error(self.variant, &self.options, e.to_string()))
     }
 
+    /// Every product and layer of neurons of a pass over `x`, in order: firing rates, synaptic operations.
+    pub fn work(&self, x: &Tensor) -> Result<Work, SessionError> {
+        let (_logits, work) = self.run(x, |x| work::record(|| self.model.logits(x)))?;
+        Ok(work)
+    }
+
+    /// What [`Session::record`] and [`Session::work`] give, of one pass.
+    pub fn observe(&self, x: &Tensor) -> Result<(BTreeMap<String, Tensor>, Work), SessionError> {
+        let logits = |x: &Tensor| taps::record(|| self.model.logits(x));
+        let ((logits, mut seen), work) = self.run(x, |x| work::record(|| logits(x)))?;
+        seen.insert("logits".to_owned(), logits);
+        Ok((seen, work))
+    }
+
     /// Waits until the device has finished what was asked of it.
     pub fn synchronize(&self) {
         if let Device::Cuda(index) = self.options.device {
@@ -295,13 +325,12 @@ impl Session {
             model: self.variant.name,
             reason,
         };
-        let channels = self.input_channels();
-        match x.size().as_slice() {
-            [batch, found, height, width] if *batch > 0 && *found == channels => {
-                self.model.check_input(*height, *width).map_err(input)
-            }
-            shape => Err(input(format!(
-                "images are [batch, {channels}, height, width], not {shape:?}"
+        let (form, channels) = (self.input_form(), self.input_channels());
+        match form.size(&x.size(), channels) {
+            Some([height, width]) => self.model.check_input(height, width).map_err(input),
+            None => Err(input(format!(
+                "inputs are {form} with {channels} channels, not {:?}",
+                x.size()
             ))),
         }
     }
@@ -315,6 +344,7 @@ fn build_options(variant: &Variant, options: &Options) -> BuildOptions {
             Head::Published | Head::None => published.classes,
         },
         size: options.size.unwrap_or(published.size),
+        spiking: options.spiking,
     }
 }
 

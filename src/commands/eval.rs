@@ -15,14 +15,16 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use tch::{Kind, Tensor};
 use zoo::backbones::{CIFAR_10, IMAGENET_1K};
-use zoo::eval::data::{DataSet, Layout, OpenOptions, drawn};
+use zoo::counting::{over_images, spread};
+use zoo::energy::Summary;
+use zoo::eval::data::{DataSet, Layout, OpenOptions, Sample, drawn};
 use zoo::eval::journal::{Header, Preprocessing, Reported, Shard};
 use zoo::eval::pipeline::{self, Images, Job, NonFinite, Outcome};
 use zoo::eval::report::{
     PredictionFormat, Report, Style, stages_table, table, to_csv, write_predictions,
 };
 use zoo::eval::{Evaluation, PredictError, Predictor};
-use zoo::runtime::{Device, Engine, EngineInfo};
+use zoo::runtime::{Device, Engine, EngineInfo, Session};
 
 /// Evaluate models on ImageNet or CIFAR-10: top-1, top-5, loss, and what each stage of the pipeline gets through.
 ///
@@ -76,6 +78,9 @@ pub struct Arguments {
     run: ModelArguments,
 }
 
+/// Images that firing rates and energy are counted on.
+const COUNTED: usize = 64;
+
 /// Evaluates every model and prints the reports, also of those done before an interruption.
 pub fn run(arguments: &Arguments) -> Result<Exit> {
     let models = engine::models(&arguments.models, &arguments.run)?;
@@ -94,12 +99,17 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
     let mut reports = Vec::new();
     let mut exit = Exit::Done;
     for model in &models {
-        match evaluate(arguments, model, &set, &stop)? {
+        let (outcome, engine) = evaluate(arguments, model, &set, &stop)?;
+        match outcome {
             Outcome::Finished(evaluation) => {
                 if let (Some(path), Some(format)) = (&arguments.predictions, format) {
                     save_predictions(&evaluation, format, path)?;
                 }
-                reports.push(evaluation.report());
+                let mut report = evaluation.report();
+                if let Some(session) = engine.session() {
+                    report.energy = energy(arguments, session, &set, &report)?;
+                }
+                reports.push(report);
             }
             Outcome::Interrupted { done, total } => {
                 eprintln!(
@@ -189,7 +199,7 @@ fn evaluate(
     model: &Model,
     set: &DataSet,
     stop: &AtomicBool,
-) -> Result<Outcome> {
+) -> Result<(Outcome, Box<dyn Engine>)> {
     let (workers, threads) = split_cores(arguments);
     let run = ModelArguments {
         threads: NonZeroUsize::new(threads),
@@ -229,13 +239,43 @@ fn evaluate(
         transform: model::transform(&model.preprocessing),
     };
     let mut observer = pipeline::for_stderr(&model.name);
-    Ok(pipeline::run(
-        &job,
-        &images,
-        &mut predictor,
-        stop,
-        observer.as_mut(),
-    )?)
+    let outcome = pipeline::run(&job, &images, &mut predictor, stop, observer.as_mut())?;
+    Ok((outcome, predictor.engine))
+}
+
+/// Firing rates and energies of a spiking network on some of the images that could be read; `None` for others.
+fn energy(
+    arguments: &Arguments,
+    session: &Session,
+    set: &DataSet,
+    report: &Report,
+) -> Result<Option<Summary>> {
+    let unreadable: Vec<&str> = report.unreadable.iter().map(|n| n.id.as_str()).collect();
+    let readable: Vec<Sample> = set
+        .samples
+        .iter()
+        .filter(|s| !unreadable.contains(&s.id.as_str()))
+        .cloned()
+        .collect();
+    let images = Images {
+        transform: model::transform(&session.variant().preprocessing),
+    };
+    let count = |limit| {
+        let samples = spread(&readable, limit);
+        over_images(session, &images, &samples, arguments.batch.get())
+    };
+    if readable.is_empty() || !count(1)?.counts().spiking() {
+        return Ok(None);
+    }
+    let average = count(COUNTED)?;
+    let counted = average.images() as u64;
+    let summary = Summary::new(
+        average.counts(),
+        counted,
+        set.describe(),
+        super::energy::ONES,
+    );
+    Ok(Some(summary))
 }
 
 fn header(
@@ -345,6 +385,10 @@ pub fn print_reports(reports: &[Report], json: bool, csv: bool) -> Result<()> {
     let style = Style::for_stdout();
     print(table(reports, style).trim_end())?;
     for report in reports {
+        if let Some(summary) = &report.energy {
+            print(format!("\n{}", report.model))?;
+            super::energy::print_summary(summary)?;
+        }
         if let Some(timings) = &report.timings {
             print(format!(
                 "\n{}\n{}",

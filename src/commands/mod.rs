@@ -4,6 +4,7 @@ pub mod auto;
 pub mod bench;
 pub mod compare;
 pub mod draw;
+pub mod energy;
 pub mod engine;
 pub mod eval;
 pub mod export_cache;

@@ -1,11 +1,13 @@
 //! Choosing a model, its weights and how it runs: the same arguments for every command that runs one.
 
-use super::engine::EngineArguments;
+use super::engine::{EngineArguments, EngineChoice};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use zoo::backbones::{self, Interpolation, Preprocessing, Variant};
+use zoo::backbones::{
+    self, Interpolation, NeuronKind, Preprocessing, SpikingOptions, TimeForm, Variant,
+};
 use zoo::images::Transform;
-use zoo::runtime::{Device, EngineName, Head, Options, Precision, WeightsSource};
+use zoo::runtime::{Device, EngineName, Head, Options, Precision, Session, WeightsSource};
 
 /// Weights where none are given: the gain keeps activations in range through the depth of every family.
 const UNTRAINED: &str = "formula:zoo:0.7";
@@ -38,6 +40,17 @@ pub struct ModelArguments {
     pub classes: Option<i64>,
     #[command(flatten)]
     pub engine: EngineArguments,
+    /// Neurons of a spiking network: if, lif, lif-braincog, plif, eif, ilif, nilif, klif, clif, glif, psn, hdlif,
+    /// izhikevich or hh. Default: those published. Others ignore it.
+    #[arg(long, value_name = "NAME")]
+    pub neuron: Option<NeuronKind>,
+    /// Time steps of a spiking network. Default: as published. Others ignore it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1024))]
+    pub time_steps: Option<i64>,
+    /// In which order a spiking network takes its time steps: folded (all steps of a layer at once) or stepwise (memory
+    /// does not grow with the number of steps). Both give the same numbers.
+    #[arg(long, value_name = "FORM", default_value = "folded")]
+    pub time_form: TimeForm,
 }
 
 impl ModelArguments {
@@ -52,7 +65,7 @@ impl ModelArguments {
             (WeightsSource::Formula(_), Some(_)) => {
                 bail!("--container names a part of a checkpoint: give one with --weights FILE")
             }
-            (formula, None) => Ok(formula),
+            (formula, _) => Ok(formula),
         }
     }
 
@@ -68,8 +81,20 @@ impl ModelArguments {
         line.extend(self.threads.map(|n| format!("--threads={n}")));
         line.extend(self.no_fuse.then(|| "--no-fuse".to_owned()));
         line.extend(self.classes.map(|n| format!("--classes={n}")));
+        line.extend(self.neuron.map(|n| format!("--neuron={n}")));
+        line.extend(self.time_steps.map(|n| format!("--time-steps={n}")));
+        line.push(format!("--time-form={}", self.time_form));
         line.extend(self.engine.command_line());
         line
+    }
+
+    /// The model in libtorch, for what only libtorch shows: the values inside.
+    pub fn open_in_libtorch(&self, variant: &'static Variant) -> Result<Session> {
+        if let Some(EngineChoice::Named(EngineName::Libtorch)) | None = self.engine.engine {
+            return Session::open(variant, &self.source()?, &self.options())
+                .with_context(|| format!("opening {}", variant.name));
+        }
+        bail!("this looks inside the model, which libtorch alone shows: leave --engine away")
     }
 
     /// How to open a session.
@@ -80,6 +105,11 @@ impl ModelArguments {
             threads: self.threads.map(Into::into),
             fuse: !self.no_fuse,
             head: self.classes.map_or(Head::Published, Head::Classes),
+            spiking: SpikingOptions {
+                neuron: self.neuron,
+                steps: self.time_steps,
+                time: self.time_form,
+            },
             ..Options::default()
         }
     }

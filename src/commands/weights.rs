@@ -157,7 +157,7 @@ fn convert(arguments: &Convert) -> Result<Exit> {
             write_safetensors(&arguments.to, &data, &metadata)?;
             data.len()
         }
-        (WeightsSource::Formula(_), None) => {
+        (WeightsSource::Formula(_) | WeightsSource::Overridden { .. }, None) => {
             bail!("formula weights are a model's: say which with --model")
         }
     };

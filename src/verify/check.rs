@@ -1,10 +1,11 @@
 //! One record against one model.
 
 use super::outcome::{Failure, Form, Outcome, OutputError};
-use super::{Record, RecordError, StateEntry};
+use super::{Record, RecordError, StateEntry, spiking};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 use zoo_backbones::Variant;
+use zoo_ops::spiking::NeuronKind;
 use zoo_runtime::{Head, Options, Precision, Session, SessionError, WeightsSource};
 use zoo_weights::formula::Formula;
 
@@ -34,6 +35,11 @@ impl Check {
         }
     }
 
+    /// The tolerance for records whose values are kept whole and compared in float64.
+    pub(super) fn exact_tolerance(&self) -> f64 {
+        self.tolerance.unwrap_or(1e-9)
+    }
+
     fn allowed(&self, session: &Session) -> f64 {
         self.tolerance.unwrap_or(match self.precision {
             Precision::F64 => 1e-9,
@@ -52,15 +58,15 @@ impl Check {
 ///
 /// A record that this version has no code for is no error: `Outcome::model` says why it did not run.
 pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
-    let mut outcome = Outcome {
-        record: record.name.clone(),
-        model: Err(String::new()),
-        names: 0,
-        tolerance: 0.0,
-        outputs: Vec::new(),
-        failures: Vec::new(),
-    };
-    let (variant, shape) = match runnable(record) {
+    let mut outcome = Outcome::of(&record.name);
+    match record.kind.as_deref() {
+        Some("neuron") => return super::neuron::verify(record, check),
+        Some("encoding") => return super::encoding::verify(record, check),
+        Some("events") => return super::events::verify(record),
+        Some("energy") => return super::energy::verify(record, check),
+        _ => {}
+    }
+    let (variant, shape, neuron) = match runnable(record) {
         Ok(found) => found,
         Err(reason) => {
             outcome.model = Err(reason);
@@ -69,8 +75,13 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
     };
     outcome.model = Ok(variant.name.to_owned());
     let recorded = record.values()?;
+    let subject = Subject {
+        variant,
+        size: last_two(shape),
+        neuron,
+    };
     for form in [Form::Plain, Form::Fused] {
-        let session = match open(record, variant, check, form, [shape[2], shape[3]]) {
+        let session = match open(record, &subject, check, form) {
             Ok(session) => session,
             Err(e) => {
                 outcome.failures.push(Failure::Engine {
@@ -94,24 +105,41 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
     Ok(outcome)
 }
 
-/// The model and input shape of a record, or why it can not be run.
-fn runnable(record: &Record) -> Result<(&'static Variant, &[i64]), String> {
+/// What a record is of.
+struct Subject {
+    variant: &'static Variant,
+    size: [i64; 2],
+    neuron: Option<NeuronKind>,
+}
+
+/// Height and width of inputs that end in them.
+fn last_two(shape: &[i64]) -> [i64; 2] {
+    match shape {
+        [.., height, width] => [*height, *width],
+        _ => [1, 1],
+    }
+}
+
+type Found<'a> = (&'static Variant, &'a [i64], Option<NeuronKind>);
+
+/// The model, the input shape and the exchanged neuron of a record, or why it can not be run.
+fn runnable(record: &Record) -> Result<Found<'_>, String> {
     if let Some(kind) = &record.kind {
         return Err(format!("no code for records of kind `{kind}` yet"));
     }
     let Some(shape) = &record.input_shape else {
         return Err("no code for records without `input_shape` (operators) yet".to_owned());
     };
-    if shape.len() != 4 {
-        return Err(format!("no code for inputs of shape {shape:?} yet"));
-    }
     let name = record.model.as_deref().unwrap_or(&record.name);
-    let variant = zoo_backbones::find(name)
-        .or_else(|| zoo_backbones::find(without_size(name)))
-        .ok_or_else(|| {
-            format!("no model `{name}` in this zoo (a record may name one as `model`)")
-        })?;
-    Ok((variant, shape))
+    let plain = without_size(name);
+    let found = zoo_backbones::find(name).or_else(|| zoo_backbones::find(plain));
+    if let Some(variant) = found {
+        return Ok((variant, shape, None));
+    }
+    spiking::without_neuron(plain)
+        .and_then(|(name, neuron)| Some((zoo_backbones::find(name)?, neuron)))
+        .map(|(variant, neuron)| (variant, shape.as_slice(), Some(neuron)))
+        .ok_or_else(|| format!("no model `{name}` in this zoo (a record may name one as `model`)"))
 }
 
 /// `biformer_tiny_256x128` is `biformer_tiny` at another size.
@@ -124,10 +152,9 @@ fn without_size(name: &str) -> &str {
 
 fn open(
     record: &Record,
-    variant: &'static Variant,
+    subject: &Subject,
     check: &Check,
     form: Form,
-    size: [i64; 2],
 ) -> Result<Session, SessionError> {
     let classes = record.config.get("num_classes").and_then(|n| n.as_i64());
     let head = classes.map_or(Head::Published, Head::Classes);
@@ -135,14 +162,44 @@ fn open(
         precision: check.precision,
         fuse: form == Form::Fused,
         head,
-        size: Some(size),
+        size: Some(subject.size),
+        spiking: spiking::options(record, subject.neuron),
         ..check.options.clone()
     };
-    let formula = formula(record);
-    Session::open(variant, &WeightsSource::Formula(formula), &options)
+    let weights = WeightsSource::Overridden {
+        formula: formula(record),
+        constants: spiking::overrides(record),
+    };
+    Session::open(subject.variant, &weights, &options)
 }
 
-fn formula(record: &Record) -> Formula {
+/// The model of a record in float64, and the input; or why it can not be run.
+pub(super) fn model_session(
+    record: &Record,
+    check: &Check,
+    form: Form,
+) -> Result<(&'static Variant, Session, Tensor), String> {
+    let (variant, shape, neuron) = runnable(record)?;
+    let subject = Subject {
+        variant,
+        size: last_two(shape),
+        neuron,
+    };
+    let exact = Check {
+        precision: Precision::F64,
+        ..check.clone()
+    };
+    let session = open(record, &subject, &exact, form).map_err(|e| e.to_string())?;
+    Ok((variant, session, input(record, shape)))
+}
+
+/// The formula's input of this shape.
+fn input(record: &Record, shape: &[i64]) -> Tensor {
+    let unsigned: Vec<usize> = shape.iter().map(|n| n.unsigned_abs() as usize).collect();
+    Tensor::from_slice(&formula(record).fill_input(&unsigned)).reshape(shape)
+}
+
+pub(super) fn formula(record: &Record) -> Formula {
     Formula {
         salt: record.salt.clone(),
         gain: record.gain,
@@ -150,8 +207,16 @@ fn formula(record: &Record) -> Formula {
 }
 
 fn compare_state(record: &Record, session: &Session, outcome: &mut Outcome) {
-    let ours: BTreeMap<&str, &[i64]> = session
-        .state()
+    compare_names(record, session.state(), outcome);
+    let found = session.params();
+    if let Some(recorded) = record.num_params.filter(|n| *n != found) {
+        outcome.failures.push(Failure::Params { recorded, found });
+    }
+}
+
+/// Names and shapes of a state_dict; buffers need not be ours.
+pub(super) fn compare_names(record: &Record, state: &[(String, Vec<i64>)], outcome: &mut Outcome) {
+    let ours: BTreeMap<&str, &[i64]> = state
         .iter()
         .map(|(name, shape)| (name.as_str(), shape.as_slice()))
         .collect();
@@ -186,10 +251,6 @@ fn compare_state(record: &Record, session: &Session, outcome: &mut Outcome) {
     if !differ.is_empty() {
         outcome.failures.push(Failure::Shapes { differ });
     }
-    let found = session.params();
-    if let Some(recorded) = record.num_params.filter(|n| *n != found) {
-        outcome.failures.push(Failure::Params { recorded, found });
-    }
 }
 
 fn compare_outputs(
@@ -200,9 +261,8 @@ fn compare_outputs(
     check: &Check,
     outcome: &mut Outcome,
 ) {
-    let unsigned: Vec<usize> = shape.iter().map(|n| n.unsigned_abs() as usize).collect();
-    let input = Tensor::from_slice(&formula(record).fill_input(&unsigned)).reshape(shape);
-    let seen = match session.record(&input) {
+    let input = input(record, shape);
+    let seen = match observe(record, session, &input) {
         Ok(seen) => seen,
         Err(e) => {
             let reason = e.to_string();
@@ -241,6 +301,20 @@ fn compare_outputs(
     }
 }
 
+/// Everything the model shows of an input, firing rates included where they are recorded.
+fn observe(
+    record: &Record,
+    session: &Session,
+    input: &Tensor,
+) -> Result<BTreeMap<String, Tensor>, SessionError> {
+    if !spiking::has_rates(record) {
+        return session.record(input);
+    }
+    let (mut seen, work) = session.observe(input)?;
+    seen.extend(spiking::rates(record, &work));
+    Ok(seen)
+}
+
 /// The elements that a record keeps of an output: all of `logits`, else floor(j * numel / 512).
 fn sampled(name: &str, t: &Tensor) -> Vec<f64> {
     let flat = t
@@ -259,7 +333,7 @@ fn sampled(name: &str, t: &Tensor) -> Vec<f64> {
 }
 
 /// max |a - b| / max |b|; the absolute error where b is all zero; `None` where the lengths differ.
-fn relative_error(a: &[f64], b: &[f64]) -> Option<f64> {
+pub(super) fn relative_error(a: &[f64], b: &[f64]) -> Option<f64> {
     if a.len() != b.len() {
         return None;
     }

@@ -3,10 +3,18 @@
 //! A record is a pair `NAME.json` (salt, gain, input shape, state_dict, outputs) and `NAME.safetensors` (float64 values:
 //! `logits` whole, every other output as 512 evenly spaced elements). Anybody can make one from a Python model;
 //! `docs/records.md` says how.
+//!
+//! Records of another `kind` (`neuron`, `encoding`, `events`) keep all their values, and name their own inputs;
+//! `energy` counts the work of another record's model.
 
 mod check;
+mod encoding;
+mod energy;
+mod events;
+mod neuron;
 mod outcome;
 mod record;
+mod spiking;
 
 pub use check::{Check, verify};
 pub use outcome::{Failure, Form, Outcome, OutputError};

@@ -92,6 +92,34 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Nothing yet: neither a model nor an output.
+    pub(super) fn of(record: &str) -> Self {
+        Outcome {
+            record: record.to_owned(),
+            model: Err(String::new()),
+            names: 0,
+            tolerance: 0.0,
+            outputs: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Adds an output that decides, and a failure where it is absent or beyond the tolerance.
+    pub(super) fn decide(&mut self, output: &str, form: Form, error: Option<f64>) {
+        if error.is_none_or(|e| e.is_nan() || e > self.tolerance) {
+            self.failures.push(Failure::Output {
+                output: output.to_owned(),
+                form,
+            });
+        }
+        self.outputs.push(OutputError {
+            output: output.to_owned(),
+            form,
+            relative_error: error,
+            decides: true,
+        });
+    }
+
     /// Whether the record ran and holds.
     pub fn passed(&self) -> bool {
         self.model.is_ok() && self.failures.is_empty()

@@ -30,6 +30,12 @@ pub struct Record {
     /// [B, C, H, W].
     #[serde(default)]
     pub input_shape: Option<Vec<i64>>,
+    /// How the input was made, where it is not the formula's as it is.
+    #[serde(default)]
+    pub input: serde_json::Value,
+    /// Where the reference's code is.
+    #[serde(default)]
+    pub source: serde_json::Value,
     /// Number of parameters of the reference.
     pub num_params: Option<u64>,
     /// How the reference was configured.

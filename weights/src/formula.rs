@@ -160,11 +160,14 @@ impl Formula {
         values
     }
 
-    fn values(&self, name: &str, numel: usize, value: impl Fn(f64) -> f64) -> Vec<f32> {
+    /// The numbers `u` in [0, 1) under a name, in float64.
+    pub fn uniform(&self, name: &str, numel: usize) -> impl Iterator<Item = f64> + use<> {
         let key = fnv1a64(self.salt.bytes().chain(*b"/").chain(name.bytes()));
-        (0..numel as u64)
-            .map(|i| value(uniform(key, i)) as f32)
-            .collect()
+        (0..numel as u64).map(move |i| uniform(key, i))
+    }
+
+    fn values(&self, name: &str, numel: usize, value: impl Fn(f64) -> f64) -> Vec<f32> {
+        self.uniform(name, numel).map(|u| value(u) as f32).collect()
     }
 }
 

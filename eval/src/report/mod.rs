@@ -75,6 +75,10 @@ pub struct Report {
     pub reported: Option<Comparison>,
     /// What a reader should know before trusting the figures.
     pub warnings: Vec<String>,
+    /// Firing rates and estimated energy of a spiking network, counted on some of the images by whoever ran it; not part of
+    /// the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy: Option<zoo_energy::Summary>,
     /// Where the time went; `None` where nothing was evaluated.
     pub timings: Option<Timings>,
 }
@@ -138,6 +142,7 @@ impl Report {
                 .as_ref()
                 .map(|reported| compare(reported, top1)),
             warnings: Vec::new(),
+            energy: None,
             timings: Timings::new(header, evaluation.batches(), evaluation.places()),
         };
         report.warnings = warnings(&report, header);

@@ -1,0 +1,179 @@
+//! What every spiking network does around its layers: encoding, time, averaging, and the head.
+
+use super::time::Time;
+use crate::{Backbone, BuildOptions, InputForm, Stage, TimeForm};
+use std::fmt::Debug;
+use tch::{Kind, Tensor};
+use zoo_ops::spiking::NeuronConfig;
+use zoo_ops::{taps, work};
+
+/// A network of spiking layers between its first currents and its pooled features.
+pub(super) trait Network: Debug + Send {
+    /// The currents of the first neurons [rows, ..], of inputs [rows, ..]: no time passes here.
+    fn currents(&self, x: &Tensor) -> Tensor;
+
+    /// One map [rows, C, H, W] per stage, finest first.
+    fn stages(&self, currents: &Tensor, time: &Time) -> Vec<Tensor>;
+
+    /// Features [rows, C] of the last map.
+    fn pool(&self, last: &Tensor, _time: &Time) -> Tensor {
+        last.mean_dim([2i64, 3].as_slice(), false, None::<Kind>)
+    }
+
+    /// Features averaged over time [B, C] to logits.
+    fn classify(&self, features: &Tensor) -> Tensor;
+
+    /// As [`Backbone::stage_info`].
+    fn stage_info(&self) -> Vec<Stage>;
+
+    /// As [`Backbone::fuse`].
+    fn fuse(&mut self);
+
+    /// As [`Backbone::check_input`].
+    fn check_input(&self, height: i64, width: i64) -> Result<(), String>;
+
+    /// As [`Backbone::input_channels`].
+    fn input_channels(&self) -> i64 {
+        3
+    }
+
+    /// As [`Backbone::input_form`].
+    fn input_form(&self) -> InputForm {
+        InputForm::Images
+    }
+}
+
+/// A [`Network`] run for some time steps.
+#[derive(Debug)]
+pub(super) struct OverTime<N> {
+    network: N,
+    steps: i64,
+    form: TimeForm,
+    stepwise: bool,
+}
+
+impl<N: Network> OverTime<N> {
+    /// `neuron` tells whether single steps can be taken at all.
+    pub fn new(network: N, neuron: &NeuronConfig, options: &BuildOptions) -> Self {
+        OverTime {
+            network,
+            steps: neuron.steps,
+            form: options.spiking.time,
+            stepwise: neuron.stepwise(),
+        }
+    }
+
+    /// Step by step where that was asked for, is possible and nobody watches the layers.
+    fn steps_apart(&self) -> bool {
+        let watched = taps::recording() || work::recording();
+        self.form == TimeForm::Stepwise && self.stepwise && !watched
+    }
+
+    /// The first currents: of all steps [T * B, ..], or of one [B, ..] where all are the same.
+    fn currents(&self, x: &Tensor) -> Currents {
+        match self.network.input_form() {
+            InputForm::Frames { .. } => {
+                let by_time = x.transpose(0, 1).flatten(0, 1);
+                Currents::Each(self.network.currents(&by_time))
+            }
+            // The work of the published form is recorded, which repeats the image.
+            _ if work::recording() => {
+                let repeated = Time::folded(self.steps).repeat(x);
+                Currents::Each(self.network.currents(&repeated))
+            }
+            _ => Currents::Same(self.network.currents(x)),
+        }
+    }
+
+    fn folded<T>(&self, x: &Tensor, f: impl FnOnce(&Tensor, &Time) -> T) -> T {
+        let time = Time::folded(self.steps);
+        work::over_steps(self.steps, || match self.currents(x) {
+            Currents::Each(currents) => f(&currents, &time),
+            Currents::Same(currents) => f(&time.repeat(&currents), &time),
+        })
+    }
+
+    /// The mean over time of what each step gives.
+    fn stepwise(&self, x: &Tensor, f: impl Fn(&Tensor, &Time) -> Vec<Tensor>) -> Vec<Tensor> {
+        let time = Time::stepwise();
+        let currents = self.currents(x);
+        let mut sums: Vec<Tensor> = Vec::new();
+        for step in 0..self.steps {
+            let given = match &currents {
+                Currents::Each(all) => {
+                    f(&all.unflatten(0, [self.steps, -1]).select(0, step), &time)
+                }
+                Currents::Same(each) => f(each, &time),
+            };
+            sums = if sums.is_empty() {
+                given
+            } else {
+                sums.iter().zip(&given).map(|(a, b)| a + b).collect()
+            };
+        }
+        sums.iter().map(|sum| sum / self.steps as f64).collect()
+    }
+
+    fn pooled(&self, currents: &Tensor, time: &Time) -> Tensor {
+        let maps = self.network.stages(currents, time);
+        let last = maps.last().expect("a network has a stage");
+        self.network.pool(last, time)
+    }
+}
+
+enum Currents {
+    /// Of every step.
+    Each(Tensor),
+    /// Of one step, like all others.
+    Same(Tensor),
+}
+
+impl<N: Network> Backbone for OverTime<N> {
+    /// Maps averaged over the time steps.
+    fn stages(&self, x: &Tensor) -> Vec<Tensor> {
+        if self.steps_apart() {
+            return self.stepwise(x, |currents, time| self.network.stages(currents, time));
+        }
+        self.folded(x, |currents, time| {
+            let maps = self.network.stages(currents, time);
+            maps.iter().map(|map| time.mean(map)).collect()
+        })
+    }
+
+    fn stage_info(&self) -> Vec<Stage> {
+        self.network.stage_info()
+    }
+
+    fn features(&self, x: &Tensor) -> Tensor {
+        if self.steps_apart() {
+            let pooled = |currents: &Tensor, time: &Time| vec![self.pooled(currents, time)];
+            return self.stepwise(x, pooled).remove(0);
+        }
+        self.folded(x, |currents, time| time.mean(&self.pooled(currents, time)))
+    }
+
+    fn classify(&self, features: &Tensor) -> Tensor {
+        self.network.classify(features)
+    }
+
+    fn fuse(&mut self) {
+        self.network.fuse();
+    }
+
+    fn input_channels(&self) -> i64 {
+        self.network.input_channels()
+    }
+
+    fn input_form(&self) -> InputForm {
+        self.network.input_form()
+    }
+
+    /// Rounding flips spikes near their thresholds: up to 6e-2 was measured, with weights of no training.
+    fn float32_tolerance(&self) -> f64 {
+        0.1
+    }
+
+    fn check_input(&self, height: i64, width: i64) -> Result<(), String> {
+        self.network.check_input(height, width)
+    }
+}
