@@ -13,6 +13,9 @@ use zoo_runtime::{
     Session, SessionError,
 };
 
+/// The metadata key of the weights' identity.
+pub const WEIGHTS_KEY: &str = "zoo.weights";
+
 /// Batches of random input that a file is held to libtorch on.
 const BATCHES: [i64; 4] = [1, 2, 5, 8];
 
@@ -194,7 +197,7 @@ impl<'a> Exporter<'a> {
                 env!("CARGO_PKG_VERSION").to_owned(),
             ),
             ("zoo.model".to_owned(), self.model().to_owned()),
-            ("zoo.weights".to_owned(), self.settings.weights.clone()),
+            (WEIGHTS_KEY.to_owned(), self.settings.weights.clone()),
             (
                 PREPROCESSING_KEY.to_owned(),
                 json(serde_json::to_string(&preprocessing)),

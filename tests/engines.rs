@@ -238,6 +238,52 @@ fn an_onnx_file_is_evaluated_and_timed() {
     );
 }
 
+/// The zoo's own models: their graphs are exported into the cache, once, and give libtorch's logits.
+#[test]
+fn a_model_of_the_zoo_gives_the_same_logits_in_every_engine() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let image = coloured(folder).join("0/a.bmp");
+    let image = image.to_str().unwrap();
+    let logits = |engine: &str| -> Vec<(u64, f64)> {
+        let arguments = [
+            "predict",
+            "shvit-s1",
+            image,
+            "--json",
+            "--top=1000",
+            "--engine",
+            engine,
+        ];
+        let report: Value = serde_json::from_str(&stdout(&run(folder, &arguments))).unwrap();
+        let top = report["predictions"][0]["top"].as_array().unwrap();
+        let mut logits: Vec<(u64, f64)> = top
+            .iter()
+            .map(|g| (g["class"].as_u64().unwrap(), g["logit"].as_f64().unwrap()))
+            .collect();
+        logits.sort_by_key(|(class, _)| *class);
+        logits
+    };
+    let expected = logits("libtorch");
+    let scale = expected.iter().fold(0.0, |a: f64, (_, b)| a.max(b.abs()));
+    let mut engines = vec!["ort", "ort"];
+    if has_openvino() {
+        engines.push("openvino");
+    }
+    for engine in engines {
+        for ((class, a), (_, b)) in logits(engine).iter().zip(&expected) {
+            assert!(
+                (a - b).abs() < 1e-5 * scale,
+                "{engine}, class {class}: {a} and {b}"
+            );
+        }
+    }
+    let kept = std::fs::read_dir(folder.join("cache/zoo/onnx"))
+        .unwrap()
+        .count();
+    assert_eq!(kept, 1, "one export for all engines");
+}
+
 #[test]
 fn what_can_not_run_is_named_with_its_remedy() {
     let folder = tempdir().unwrap();

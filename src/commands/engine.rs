@@ -1,6 +1,6 @@
 //! Choosing an engine, and models that are ONNX files.
 
-use super::model::{self, ModelArguments};
+use super::export_cache::exported;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::ffi::OsString;
@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 use zoo::backbones::{IMAGENET, Interpolation, Preprocessing, Variant};
+use zoo::export::WEIGHTS_KEY;
+use zoo::export::WEIGHTS_KEY;
 use zoo::runtime::{
     Engine, EngineName, OnnxFile, OnnxOptions, OpenvinoSession, OptimizationLevel, OrtSession,
     Session, UnknownEngine,
@@ -344,16 +346,13 @@ impl Model {
                 })
             }
             (Origin::Zoo(variant), _) => {
-                let path = super::export_cache::exported(variant, run)?;
+                let path = exported(variant, run)?;
                 open_onnx(OnnxFile::read(&path)?, engine, run)
             }
             (Origin::Onnx(file), _) => open_onnx(OnnxFile::clone(file), engine, run),
         }
     }
 }
-
-/// The metadata key of the weights' identity.
-const WEIGHTS_KEY: &str = "zoo.weights";
 
 fn open_onnx(file: OnnxFile, engine: EngineName, run: &ModelArguments) -> Result<Opened> {
     let options = OnnxOptions {

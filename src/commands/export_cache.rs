@@ -1,7 +1,7 @@
 //! ONNX graphs of the zoo's models, exported when first needed.
 
 use super::model::ModelArguments;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use zoo::backbones::Variant;
@@ -25,6 +25,12 @@ pub fn exported(variant: &'static Variant, run: &ModelArguments) -> Result<PathB
         ..run.clone()
     };
     let session = plain.open_in_libtorch(variant)?;
+    if session.new_head() {
+        bail!(
+            "{}: the checkpoint's head has another width than --classes, and an untrained head is not exported",
+            variant.name
+        );
+    }
     let settings = Settings {
         weights,
         ..Settings::default()

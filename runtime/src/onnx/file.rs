@@ -1,6 +1,7 @@
 //! What an ONNX file says of itself: input, output, operators, metadata.
 
 use super::OnnxError;
+use super::bounds;
 use super::preprocessing::{self, OnnxPreprocessing};
 use super::proto::{EXTERNAL, Entry, FLOAT, FLOAT16, Graph, Model, TensorType, Value};
 use prost::Message;
@@ -81,12 +82,12 @@ impl OnnxFile {
             ));
         }
         let bytes = std::fs::read(path).map_err(io)?;
-        let file = OnnxFile::parse(path, &bytes)?;
-        Ok(file)
+        OnnxFile::parse(path, &bytes)
     }
 
     /// The same of bytes in memory; `path` is for messages, and for the weights beside the file.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<OnnxFile, OnnxError> {
+        bounds::check(bytes).map_err(|reason| malformed(path, reason))?;
         let model = Model::decode(bytes).map_err(|e| malformed(path, e.to_string()))?;
         let graph = model
             .graph

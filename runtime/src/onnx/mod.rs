@@ -1,5 +1,6 @@
 //! ONNX graphs as models: files, and the two engines that run them.
 
+mod bounds;
 mod error;
 mod file;
 mod image;
