@@ -274,6 +274,8 @@ fn observe(
     input: &Tensor,
 ) -> Result<BTreeMap<String, Tensor>, SessionError> {
     let mut seen = session.record(input)?;
+    spiking::stages(record, &mut seen);
+    spiking::without_batch(record, &mut seen);
     if spiking::has_rates(record) {
         seen.extend(spiking::rates(record, &session.work(input)?));
     }

@@ -10,9 +10,16 @@ mod network;
 mod parts;
 mod qkformer;
 mod sdt;
+pub mod sglformer;
+pub mod spikf_semm;
 mod spikformer;
+pub mod spikformer_es;
 mod spikingformer;
+pub mod spikingresformer;
+pub mod spt;
 mod stem;
+pub mod swformer;
+pub mod tim;
 mod time;
 mod variants;
 

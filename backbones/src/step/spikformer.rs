@@ -5,8 +5,8 @@
 
 use super::network::Network;
 use super::parts::{
-    AttentionConfig, Layout, Naming, QkvAttention, Unit, any_size, grid, map, see_tokens, seen_as,
-    tokens,
+    AttentionConfig, Layout, Naming, QkvAttention, Unit, any_size, grid, map, never_called_norm,
+    see_tokens, seen_as, tokens,
 };
 use super::stem::{POOLS_CIFAR, POOLS_IMAGENET, PatchSplitting};
 use super::time::{Neurons, Time};
@@ -150,12 +150,6 @@ impl Block {
         self.proj.fuse();
         self.fc.iter_mut().for_each(Unit::fuse);
     }
-}
-
-/// A layer norm that is in the checkpoint and nowhere else.
-fn never_called_norm(p: &nn::Path, width: i64) {
-    let _weight = p.ones("weight", &[width]);
-    let _bias = p.zeros("bias", &[width]);
 }
 
 /// The network.
