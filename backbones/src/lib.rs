@@ -25,5 +25,6 @@ pub use backbone::{Backbone, InputForm, Stage};
 pub use registry::{find, matching, variants};
 pub use variant::{
     BuildOptions, CIFAR_10, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing, Reported,
-    SpikingOptions, TimeForm, Variant, WeightFile,
+    SpikingOptions, TimeForm, UnknownTimeForm, Variant, WeightFile,
 };
+pub use zoo_ops::spiking::NeuronKind;

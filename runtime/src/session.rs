@@ -278,6 +278,14 @@ impl Session {
         Ok(work)
     }
 
+    /// What [`Session::record`] and [`Session::work`] give, of one pass.
+    pub fn observe(&self, x: &Tensor) -> Result<(BTreeMap<String, Tensor>, Work), SessionError> {
+        let logits = |x: &Tensor| taps::record(|| self.model.logits(x));
+        let ((logits, mut seen), work) = self.run(x, |x| work::record(|| logits(x)))?;
+        seen.insert("logits".to_owned(), logits);
+        Ok((seen, work))
+    }
+
     /// Waits until the device has finished what was asked of it.
     pub fn synchronize(&self) {
         if let Device::Cuda(index) = self.options.device {

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use zoo::backbones::{self, Interpolation, Preprocessing, Variant};
+use zoo::backbones::{
+    self, Interpolation, NeuronKind, Preprocessing, SpikingOptions, TimeForm, Variant,
+};
 use zoo::images::Transform;
 use zoo::runtime::{Device, Head, Options, Precision, Session, WeightsSource};
 
@@ -35,6 +37,17 @@ pub struct ModelArguments {
     /// head is new: not trained.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     pub classes: Option<i64>,
+    /// Neurons of a spiking network: if, lif, lif-braincog, plif, eif, ilif, nilif, klif, clif, glif, psn, hdlif,
+    /// izhikevich or hh. Default: those published. Others ignore it.
+    #[arg(long, value_name = "NAME")]
+    pub neuron: Option<NeuronKind>,
+    /// Time steps of a spiking network. Default: as published. Others ignore it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1024))]
+    pub time_steps: Option<i64>,
+    /// In which order a spiking network takes its time steps: folded (all steps of a layer at once) or stepwise (memory
+    /// does not grow with the number of steps). Both give the same numbers.
+    #[arg(long, value_name = "FORM", default_value = "folded")]
+    pub time_form: TimeForm,
 }
 
 impl ModelArguments {
@@ -61,6 +74,11 @@ impl ModelArguments {
             threads: self.threads.map(Into::into),
             fuse: !self.no_fuse,
             head: self.classes.map_or(Head::Published, Head::Classes),
+            spiking: SpikingOptions {
+                neuron: self.neuron,
+                steps: self.time_steps,
+                time: self.time_form,
+            },
             ..Options::default()
         }
     }

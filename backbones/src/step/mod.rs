@@ -19,6 +19,8 @@ pub mod spikingresformer;
 pub mod spt;
 mod stem;
 pub mod swformer;
+#[cfg(test)]
+mod tests;
 pub mod tim;
 mod time;
 mod variants;
