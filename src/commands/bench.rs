@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Tensor;
-use zoo::backbones::Variant;
+use zoo::backbones::{TimeForm, Variant};
 use zoo::eval::bench::worker::{self, Worker};
 use zoo::eval::bench::{
     Clock, Context as BenchContext, Description, Ended, Input, Instruments, Machine, Progress,
@@ -18,7 +18,7 @@ use zoo::eval::data::{DataSet, OpenOptions};
 use zoo::eval::pipeline::Images;
 use zoo::eval::{PredictError, Prepare};
 use zoo::power::{CpuCounter, Energy, EnergyCounter, GpuCounter, Unavailable, Window};
-use zoo::runtime::{Device, LIBTORCH_VERSION, Session};
+use zoo::runtime::{Device, LIBTORCH_VERSION, Options, Session};
 use zoo::weights::formula::Formula;
 
 /// Time models: p50, p90, p99, images/s, with warm-up and blocks that other load disturbed left out.
@@ -94,7 +94,7 @@ impl Timed {
                 let index: Vec<i64> = (0..batch as i64).map(|i| i % images.size()[0]).collect();
                 images.index_select(0, &Tensor::from_slice(&index))
             }
-            None => formula_input(batch, self.image_shape(), SALT),
+            None => formula_input(&self.session, batch, SALT),
         };
         let x = self.session.prepare(&x);
         self.ready.push((batch, x.shallow_clone()));
@@ -127,16 +127,12 @@ impl Worker for Timed {
             dtype: options.precision.to_string(),
             threads: tch::get_num_threads() as usize,
             input: self.image_shape(),
-            options: if options.fuse {
-                vec!["fused".to_owned(), "channels-last".to_owned()]
-            } else {
-                Vec::new()
-            },
+            options: described(options),
         }
     }
 
     fn logits(&mut self, batch: usize, salt: &str) -> Result<Vec<Vec<f64>>, PredictError> {
-        let x = formula_input(batch, self.image_shape(), salt);
+        let x = formula_input(&self.session, batch, salt);
         let logits = self.session.logits(&x).map_err(to_predict_error)?;
         Vec::<Vec<f64>>::try_from(
             logits
@@ -147,17 +143,33 @@ impl Worker for Timed {
     }
 }
 
+/// The options that tell this run from another of the same model.
+fn described(options: &Options) -> Vec<String> {
+    let mut described = Vec::new();
+    if options.fuse {
+        described.extend(["fused".to_owned(), "channels-last".to_owned()]);
+    }
+    let spiking = &options.spiking;
+    described.extend(spiking.neuron.map(|neuron| format!("neuron {neuron}")));
+    described.extend(spiking.steps.map(|steps| format!("{steps} steps")));
+    if spiking.time == TimeForm::Stepwise {
+        described.push("stepwise".to_owned());
+    }
+    described
+}
+
 fn to_predict_error(e: impl std::fmt::Display) -> PredictError {
     PredictError(e.to_string())
 }
 
-fn formula_input(batch: usize, [channels, height, width]: [usize; 3], salt: &str) -> Tensor {
+fn formula_input(session: &Session, batch: usize, salt: &str) -> Tensor {
     let formula = Formula {
         salt: salt.to_owned(),
         gain: 1.0,
     };
-    let shape = [batch, channels, height, width];
-    Tensor::from_slice(&formula.fill_input(&shape)).reshape(shape.map(|n| n as i64))
+    let shape = session.input_shape(batch as i64);
+    let unsigned: Vec<usize> = shape.iter().map(|&n| n.unsigned_abs() as usize).collect();
+    Tensor::from_slice(&formula.fill_input(&unsigned)).reshape(shape)
 }
 
 /// As many readable images as the largest batch needs, [N, 3, H, W].
