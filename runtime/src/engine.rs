@@ -5,6 +5,7 @@ use crate::{Device, LIBTORCH_VERSION, Precision, Session, SessionError};
 use std::fmt;
 use std::str::FromStr;
 use tch::Tensor;
+use zoo_backbones::TimeForm;
 
 /// An engine by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -119,13 +120,20 @@ impl Engine for Session {
         } else {
             &["plain"]
         };
+        let mut form: Vec<String> = form.iter().map(|&text| text.to_owned()).collect();
+        let spiking = &options.spiking;
+        form.extend(spiking.neuron.map(|neuron| format!("neuron {neuron}")));
+        form.extend(spiking.steps.map(|steps| format!("{steps} steps")));
+        if spiking.time == TimeForm::Stepwise {
+            form.push("stepwise".to_owned());
+        }
         EngineInfo {
             engine: "libtorch".to_owned(),
             version: LIBTORCH_VERSION.to_owned(),
             device: options.device,
             precision: options.precision,
             threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
-            options: form.iter().map(|&text| text.to_owned()).collect(),
+            options: form,
         }
     }
 

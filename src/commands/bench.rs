@@ -130,6 +130,18 @@ impl Timed {
         [self.engines[0].1.input_channels() as usize, height, width]
     }
 
+    /// The shape of a batch, whatever the model takes.
+    fn input_shape(&self, batch: usize) -> Vec<i64> {
+        let batch = batch as i64;
+        match self.engines[0].1.session() {
+            Some(session) => session.input_shape(batch),
+            None => {
+                let [channels, height, width] = self.image_shape().map(|n| n as i64);
+                vec![batch, channels, height, width]
+            }
+        }
+    }
+
     fn input(&mut self, batch: usize) -> Tensor {
         if let Some((_, x)) = self.ready.iter().find(|(n, _)| *n == batch) {
             return x.shallow_clone();
@@ -139,7 +151,7 @@ impl Timed {
                 let index: Vec<i64> = (0..batch as i64).map(|i| i % images.size()[0]).collect();
                 images.index_select(0, &Tensor::from_slice(&index))
             }
-            None => formula_input(batch, self.image_shape(), SALT),
+            None => formula_input(&self.input_shape(batch), SALT),
         };
         let x = self.engine(batch).prepare(&x);
         self.ready.push((batch, x.shallow_clone()));
@@ -181,7 +193,7 @@ impl Worker for Timed {
     }
 
     fn logits(&mut self, batch: usize, salt: &str) -> Result<Vec<Vec<f64>>, PredictError> {
-        let x = formula_input(batch, self.image_shape(), salt);
+        let x = formula_input(&self.input_shape(batch), salt);
         let logits = self.engine(batch).logits(&x).map_err(to_predict_error)?;
         Vec::<Vec<f64>>::try_from(
             logits
@@ -196,13 +208,13 @@ fn to_predict_error(e: impl std::fmt::Display) -> PredictError {
     PredictError(e.to_string())
 }
 
-fn formula_input(batch: usize, [channels, height, width]: [usize; 3], salt: &str) -> Tensor {
+fn formula_input(shape: &[i64], salt: &str) -> Tensor {
     let formula = Formula {
         salt: salt.to_owned(),
         gain: 1.0,
     };
-    let shape = [batch, channels, height, width];
-    Tensor::from_slice(&formula.fill_input(&shape)).reshape(shape.map(|n| n as i64))
+    let unsigned: Vec<usize> = shape.iter().map(|&n| n.unsigned_abs() as usize).collect();
+    Tensor::from_slice(&formula.fill_input(&unsigned)).reshape(shape)
 }
 
 /// As many readable images as the largest batch needs, [N, 3, H, W].

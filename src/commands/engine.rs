@@ -1,6 +1,7 @@
 //! Choosing an engine, and models that are ONNX files.
 
 use super::export_cache::exported;
+use super::model::{self, ModelArguments};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::ffi::OsString;
@@ -8,7 +9,6 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 use zoo::backbones::{IMAGENET, Interpolation, Preprocessing, Variant};
-use zoo::export::WEIGHTS_KEY;
 use zoo::export::WEIGHTS_KEY;
 use zoo::runtime::{
     Engine, EngineName, OnnxFile, OnnxOptions, OpenvinoSession, OptimizationLevel, OrtSession,
