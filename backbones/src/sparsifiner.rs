@@ -149,7 +149,7 @@ impl Block {
         }
         let patches = found.attend(&q, k, v, scale, self.fused);
         Tensor::cat(
-            &[work::matmul(&class, v), patches].map(|t| merge_heads(&t)),
+            &[work::matmul(class, v), patches].map(|t| merge_heads(&t)),
             1,
         )
     }
