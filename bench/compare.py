@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -204,6 +205,22 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def peer_weights(args: argparse.Namespace) -> None:
+    """Writes the formula's weights in timm's names for the peers; only zoo knows the names of other models than SHViT."""
+    if all(engine.startswith("zoo") for engine in args.engines.split(",")):
+        return
+    if args.timm_model.startswith("shvit_"):
+        formula.write_shvit(args.timm_model, SALT, GAIN, args.weights)
+        return
+    convert = [args.zoo, "weights", "convert", args.zoo_weights, args.weights, "--model", args.model, "--names"]
+    # Models whose official names are timm's have no other names for it.
+    for names in ("timm", "official"):
+        result = subprocess.run([*convert, names], capture_output=True, text=True)
+        if result.returncode == 0:
+            return
+    raise SystemExit(f"{args.model}: {result.stderr.strip()}; give weights in timm's names with --weights")
+
+
 def compare(args: argparse.Namespace, field: Field) -> int:
     batches = [int(batch) for batch in args.batch.split(",")]
     schedule = Schedule(args.rounds, args.block, args.max_other_load, args.attempts, args.limit)
@@ -239,7 +256,7 @@ def main() -> int:
         try:
             if not args.weights:
                 args.weights = str(Path(folder) / "formula.safetensors")
-                formula.write_shvit(args.timm_model, SALT, GAIN, args.weights)
+                peer_weights(args)
             return compare(args, field)
         except KeyboardInterrupt:
             print("interrupted before anything was timed", file=sys.stderr)

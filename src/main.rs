@@ -26,6 +26,7 @@ enum Command {
     Eval(commands::eval::Arguments),
     Merge(commands::merge::Arguments),
     Bench(commands::bench::Arguments),
+    Compare(commands::compare::Arguments),
     Energy(commands::energy::Arguments),
     Predict(commands::predict::Arguments),
     List(commands::list::Arguments),
@@ -35,11 +36,20 @@ enum Command {
     Draw(commands::draw::Arguments),
 }
 
+/// OpenVINO's TBB loads a library that prefers glibc's `free` to ours (RTLD_DEEPBIND), and so frees what our allocator gave out.
+/// This variable of TBB's leaves that preference out.
+fn share_allocator_with_tbb() {
+    // SAFETY: the first thing that main does: there is no other thread that could read the environment.
+    unsafe { std::env::set_var("TBB_ENABLE_SANITIZERS", "1") };
+}
+
 fn main() -> ExitCode {
+    share_allocator_with_tbb();
     let result = match Arguments::parse().command {
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Merge(arguments) => commands::merge::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Compare(arguments) => commands::compare::run(&arguments),
         Command::Energy(arguments) => commands::energy::run(&arguments),
         Command::Predict(arguments) => commands::predict::run(&arguments),
         Command::List(arguments) => commands::list::run(&arguments),

@@ -328,6 +328,7 @@ mod tests {
         let options = BuildOptions {
             classes: 5,
             size: [32, 48],
+            spiking: Default::default(),
         };
         let net = Karat::new(&vs.root(), &config, &options);
         vs.double();

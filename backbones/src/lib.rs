@@ -24,6 +24,7 @@ pub mod vit;
 pub use backbone::{Backbone, InputForm, Stage};
 pub use registry::{find, matching, variants};
 pub use variant::{
-    BuildOptions, CIFAR_10, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing, Reported,
-    SpikingOptions, TimeForm, Variant, WeightFile,
+    BuildOptions, CIFAR_10, IMAGENET, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing,
+    Reported, SpikingOptions, TimeForm, UnknownTimeForm, Variant, WeightFile,
 };
+pub use zoo_ops::spiking::NeuronKind;

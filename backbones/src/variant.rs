@@ -1,6 +1,8 @@
 //! What is known of a variant, as data.
 
 use crate::Backbone;
+use std::fmt;
+use std::str::FromStr;
 use tch::nn;
 use zoo_ops::spiking::NeuronKind;
 
@@ -119,6 +121,32 @@ pub enum TimeForm {
     Folded,
     /// Step by step through all layers: memory does not grow with the number of steps.
     Stepwise,
+}
+
+impl fmt::Display for TimeForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TimeForm::Folded => "folded",
+            TimeForm::Stepwise => "stepwise",
+        })
+    }
+}
+
+/// A text that names no [`TimeForm`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no order of time `{0}`; there are folded, stepwise")]
+pub struct UnknownTimeForm(String);
+
+impl FromStr for TimeForm {
+    type Err = UnknownTimeForm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTimeForm> {
+        match text {
+            "folded" => Ok(TimeForm::Folded),
+            "stepwise" => Ok(TimeForm::Stepwise),
+            _ => Err(UnknownTimeForm(text.to_owned())),
+        }
+    }
 }
 
 /// One model of the zoo.

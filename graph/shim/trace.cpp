@@ -31,6 +31,10 @@ template <class F> auto guarded(F f) -> decltype(f()) {
 struct Recorded {
   std::string json;
   std::vector<Tensor> tensors;
+  // What folding needs: the graph, its values by number, and what is known of them.
+  std::shared_ptr<Graph> graph;
+  std::vector<const Value *> values;
+  std::map<const Value *, c10::IValue> known;
 };
 
 std::string text(const std::string &s) {
@@ -80,6 +84,8 @@ public:
     std::string outputs = values(graph.outputs());
     recorded_.json = "{\"inputs\":" + inputs + ",\"outputs\":" + outputs + ",\"nodes\":[" + nodes +
                      "],\"values\":" + list(values_, [](const std::string &v) { return v; }) + "}";
+    recorded_.values.resize(ids_.size());
+    for (const auto &[value, id] : ids_) recorded_.values[id] = value;
     return std::move(recorded_);
   }
 
@@ -146,6 +152,17 @@ private:
   std::vector<std::string> values_;
   std::map<const Value *, size_t> ids_;
 };
+// The value, from what is known, constants, and lists of them; none where it depends on the input.
+c10::IValue evaluate(const Recorded &recorded, const Value *value) {
+  auto found = recorded.known.find(value);
+  if (found != recorded.known.end()) return found->second;
+  if (auto constant = toIValue(value)) return *constant;
+  const Node *node = value->node();
+  TORCH_CHECK(node->kind() == prim::ListConstruct, "no constant: ", node->kind().toQualString());
+  c10::impl::GenericList list(value->type()->expectRef<c10::ListType>().getElementType());
+  for (const Value *item : node->inputs()) list.push_back(evaluate(recorded, item));
+  return list;
+}
 } // namespace
 
 extern "C" {
@@ -176,10 +193,38 @@ Recorded *zoo_graph_end(const Tensor *const *outputs, size_t count) {
     for (size_t i = 0; i < count; i++) state->graph->registerOutput(state->getOutput(*outputs[i], i));
     tracer::setTracingState(nullptr);
     NormalizeOps(state->graph);
-    return new Recorded(Writer().write(*state->graph));
+    auto *recorded = new Recorded(Writer().write(*state->graph));
+    recorded->graph = state->graph;
+    return recorded;
   });
   tracer::setTracingState(nullptr);
   return recorded;
+}
+
+// Tells the tensor that a value of the graph (an input, such as a parameter) has.
+void zoo_graph_know(Recorded *recorded, size_t value, const Tensor *tensor) {
+  recorded->known[recorded->values[value]] = tensor->detach();
+}
+
+// Runs the node that computes a value, whose inputs are all known; afterwards its outputs are.
+bool zoo_graph_run(Recorded *recorded, size_t value) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    const Node *node = recorded->values[value]->node();
+    Stack stack;
+    for (const Value *input : node->inputs()) stack.push_back(evaluate(*recorded, input));
+    node->getOperation()(stack);
+    TORCH_CHECK(stack.size() == node->outputs().size(), "outputs of ", node->kind().toQualString());
+    for (size_t i = 0; i < stack.size(); i++) recorded->known[node->outputs()[i]] = stack[i];
+    return true;
+  });
+}
+
+// The tensor of a known value; null where it is none.
+Tensor *zoo_graph_known(const Recorded *recorded, size_t value) {
+  auto found = recorded->known.find(recorded->values[value]);
+  if (found == recorded->known.end() || !found->second.isTensor()) return nullptr;
+  return new Tensor(found->second.toTensor());
 }
 
 const char *zoo_graph_json(const Recorded *recorded) { return recorded->json.c_str(); }

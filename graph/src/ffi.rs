@@ -17,6 +17,9 @@ unsafe extern "C" {
     fn zoo_graph_json(recorded: *const c_void) -> *const c_char;
     fn zoo_graph_tensor_count(recorded: *const c_void) -> usize;
     fn zoo_graph_tensor(recorded: *const c_void, i: usize) -> *mut C_tensor;
+    fn zoo_graph_know(recorded: *mut c_void, value: usize, tensor: *const C_tensor);
+    fn zoo_graph_run(recorded: *mut c_void, value: usize) -> bool;
+    fn zoo_graph_known(recorded: *const c_void, value: usize) -> *mut C_tensor;
     fn zoo_graph_free(recorded: *mut c_void);
     fn zoo_graph_pause() -> *mut c_void;
     fn zoo_graph_resume(paused: *mut c_void);
@@ -35,6 +38,46 @@ pub(crate) struct Recorded {
     /// The constants that are tensors, by their number.
     #[serde(skip)]
     pub tensors: Vec<Tensor>,
+    /// libtorch's graph, to run parts of it.
+    #[serde(skip)]
+    pub handle: Option<Handle>,
+}
+
+/// libtorch's graph behind a [`Recorded`].
+#[derive(Debug)]
+pub(crate) struct Handle(*mut c_void);
+
+impl Handle {
+    /// Tells the tensor of an input.
+    pub fn know(&self, value: usize, tensor: &Tensor) {
+        // SAFETY: the handle is alive, `value` is one of its numbers, the shim keeps a reference of its own to the tensor.
+        unsafe { zoo_graph_know(self.0, value, tensor.as_ptr()) }
+    }
+
+    /// Runs the node that computes `value`, all of whose inputs are known.
+    pub fn run(&self, value: usize) -> Result<(), String> {
+        // SAFETY: the handle is alive and `value` is one of its numbers.
+        if unsafe { zoo_graph_run(self.0, value) } {
+            Ok(())
+        } else {
+            Err(last_error())
+        }
+    }
+
+    /// A tensor that [`Handle::run`] computed.
+    pub fn known(&self, value: usize) -> Option<Tensor> {
+        // SAFETY: the handle is alive, `value` is one of its numbers, the tensor is a new reference.
+        let tensor = unsafe { zoo_graph_known(self.0, value) };
+        // SAFETY: as above; not null.
+        (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: what the shim made, once.
+        unsafe { zoo_graph_free(self.0) }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,21 +151,21 @@ impl Running {
         if recorded.is_null() {
             return Err(last_error());
         }
-        // SAFETY: `recorded` is what the shim just made; its text lives until it is freed below.
-        let parsed =
-            unsafe { serde_json::from_slice(CStr::from_ptr(zoo_graph_json(recorded)).to_bytes()) };
-        // SAFETY: as above; each call gives a tensor of its own.
+        let handle = Handle(recorded);
+        // SAFETY: `recorded` is what the shim just made; its text lives as long as the handle.
+        let json = unsafe { CStr::from_ptr(zoo_graph_json(recorded)) };
+        let recorded_graph: Recorded =
+            serde_json::from_slice(json.to_bytes()).map_err(|e| format!("the shim's text: {e}"))?;
+        // SAFETY: as above; each call gives a reference of its own.
         let tensors = unsafe {
             let count = zoo_graph_tensor_count(recorded);
             let tensors = (0..count).map(|i| Tensor::from_ptr(zoo_graph_tensor(recorded, i)));
-            let tensors = tensors.collect();
-            zoo_graph_free(recorded);
-            tensors
+            tensors.collect()
         };
-        let recorded: Recorded = parsed.map_err(|e| format!("the shim's text: {e}"))?;
         Ok(Recorded {
             tensors,
-            ..recorded
+            handle: Some(handle),
+            ..recorded_graph
         })
     }
 }

@@ -9,6 +9,7 @@ mod graph;
 mod import;
 mod merge;
 mod modules;
+pub mod onnx;
 pub mod passes;
 mod size;
 mod text;

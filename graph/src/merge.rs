@@ -35,8 +35,87 @@ pub(crate) fn merge(
         let id = merger.value(output, Origin::Node)?;
         merger.graph.outputs.push(id);
     }
-    let Merger { graph, tensors, .. } = merger;
+    let Merger {
+        mut graph,
+        mut tensors,
+        ids,
+        ..
+    } = merger;
+    modules::infer(&mut graph);
+    let recorded: HashMap<ValueId, usize> = ids.into_iter().map(|(r, id)| (id, r)).collect();
+    fold(&traces[0], &recorded, &mut graph, &mut tensors)?;
     Ok((graph, tensors))
+}
+
+/// Computes now what depends on parameters and constants only.
+///
+/// Not what has the batch among its arguments, nor what makes tensors from nothing: that has no place in a graph.
+fn fold(
+    trace: &PlainGraph,
+    recorded: &HashMap<ValueId, usize>,
+    graph: &mut Graph,
+    tensors: &mut BTreeMap<ValueId, Tensor>,
+) -> Result<(), TraceError> {
+    let Some(handle) = &trace.recorded.handle else {
+        return Ok(());
+    };
+    for (id, value) in graph.values.iter().enumerate() {
+        if value.origin == Origin::Parameter {
+            handle.know(recorded[&id], &tensors[&id]);
+        }
+    }
+    let values = &mut graph.values;
+    let mut failed = None;
+    graph.nodes.retain(|node| {
+        let constant = node.inputs().all(|id| tensors.contains_key(&id));
+        if !constant
+            || failed.is_some()
+            || created(node)
+            || node.args.iter().any(|(_, a)| varies(a))
+        {
+            return true;
+        }
+        if let Err(reason) = handle.run(recorded[&node.outputs[0]]) {
+            failed = Some(reason);
+            return true;
+        }
+        for &output in &node.outputs {
+            if let Some(tensor) = handle.known(recorded[&output]) {
+                values[output].origin = Origin::Constant;
+                tensors.insert(output, tensor);
+            }
+        }
+        false
+    });
+    match failed {
+        Some(reason) => Err(TraceError::Tracer { reason }),
+        None => Ok(()),
+    }
+}
+
+/// Makes a tensor from nothing.
+pub(crate) fn created(node: &Node) -> bool {
+    let name = node.kind.trim_start_matches("aten::");
+    matches!(
+        name,
+        "zeros"
+            | "empty"
+            | "empty_like"
+            | "rand"
+            | "randn"
+            | "rand_like"
+            | "randn_like"
+            | "bernoulli"
+    )
+}
+
+/// Depends on the batch.
+fn varies(arg: &Arg) -> bool {
+    match arg {
+        Arg::Int(size) => size.per_image != 0,
+        Arg::Ints(sizes) => sizes.iter().any(|size| size.per_image != 0),
+        _ => false,
+    }
 }
 
 struct Merger<'a> {

@@ -105,7 +105,6 @@ pub fn trace(
     let at = |batch| trace_at(batch, store.device(), inputs, &params, &forward);
     let traces = [at(BATCHES[0])?, at(BATCHES[1])?];
     let (mut graph, tensors) = merge::merge(traces, BATCHES, inputs.len(), &params)?;
-    modules::infer(&mut graph);
     check(&graph)?;
     modules::name_values(&mut graph);
     let mut trace = Trace { graph, tensors };
@@ -168,7 +167,7 @@ fn check(graph: &Graph) -> Result<(), TraceError> {
             let (kind, module) = named();
             return Err(TraceError::InPlace { kind, module });
         }
-        if matches!(name, "zeros" | "empty" | "empty_like" | "rand" | "randn") {
+        if merge::created(node) {
             let (kind, module) = named();
             return Err(TraceError::Created { kind, module });
         }

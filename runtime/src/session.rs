@@ -273,12 +273,6 @@ impl Session {
         Ok(seen)
     }
 
-    /// Every product and layer of neurons of a pass over `x`, in order: firing rates, synaptic operations.
-    pub fn work(&self, x: &Tensor) -> Result<Work, SessionError> {
-        let (_logits, work) = self.run(x, |x| work::record(|| self.model.logits(x)))?;
-        Ok(work)
-    }
-
     /// What the model computes, as data: from images [batch, channels, height, width] to `logits`.
     ///
     /// Of the fused form where the session is fused: what it folds are constants of the graph.
@@ -294,6 +288,20 @@ impl Session {
         };
         zoo_graph::trace(&self.store, &[input], |x| vec![self.model.logits(&x[0])])
             .map_err(|e| engine_error(self.variant, &self.options, e.to_string()))
+    }
+
+    /// Every product and layer of neurons of a pass over `x`, in order: firing rates, synaptic operations.
+    pub fn work(&self, x: &Tensor) -> Result<Work, SessionError> {
+        let (_logits, work) = self.run(x, |x| work::record(|| self.model.logits(x)))?;
+        Ok(work)
+    }
+
+    /// What [`Session::record`] and [`Session::work`] give, of one pass.
+    pub fn observe(&self, x: &Tensor) -> Result<(BTreeMap<String, Tensor>, Work), SessionError> {
+        let logits = |x: &Tensor| taps::record(|| self.model.logits(x));
+        let ((logits, mut seen), work) = self.run(x, |x| work::record(|| logits(x)))?;
+        seen.insert("logits".to_owned(), logits);
+        Ok((seen, work))
     }
 
     /// Waits until the device has finished what was asked of it.

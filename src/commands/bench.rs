@@ -1,14 +1,15 @@
 //! `zoo bench`: how fast models run here.
 
+use super::engine::{self, Model};
 use super::output::{print, print_json};
-use super::{Exit, model, stop_on_interrupt};
+use super::{Exit, auto, model, stop_on_interrupt};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Tensor;
-use zoo::backbones::Variant;
+use zoo::backbones::Preprocessing;
 use zoo::eval::bench::worker::{self, Worker};
 use zoo::eval::bench::{
     Clock, Context as BenchContext, Description, Ended, Input, Instruments, Machine, Progress,
@@ -18,7 +19,7 @@ use zoo::eval::data::{DataSet, OpenOptions};
 use zoo::eval::pipeline::Images;
 use zoo::eval::{PredictError, Prepare};
 use zoo::power::{CpuCounter, Energy, EnergyCounter, GpuCounter, Unavailable, Window};
-use zoo::runtime::{Device, LIBTORCH_VERSION, Session};
+use zoo::runtime::{Device, Engine, EngineInfo, EngineName};
 use zoo::weights::formula::Formula;
 
 /// Time models: p50, p90, p99, images/s, with warm-up and blocks that other load disturbed left out.
@@ -58,31 +59,75 @@ pub struct Arguments {
 /// The salt of the random input, whose formula the goldens share.
 const SALT: &str = "zoo";
 
-/// A session with its images ready on the device.
+/// A model in its engine (in several where `auto` chose another one for another batch size), with its images ready on the device.
 struct Timed {
-    session: Session,
+    name: String,
+    engines: Vec<(EngineName, Box<dyn Engine>)>,
+    /// Batch sizes, each with the index of its engine.
+    chosen: Vec<(usize, usize)>,
+    size: (usize, usize),
     images: Option<Tensor>,
     ready: Vec<(usize, Tensor)>,
 }
 
 impl Timed {
-    fn open(arguments: &Arguments, variant: &'static Variant) -> Result<Timed> {
-        let session = arguments.run.open(variant)?;
+    fn open(arguments: &Arguments, model: &Model) -> Result<Timed> {
+        let largest = arguments.batch.iter().copied().max().unwrap_or(1);
+        let mut engines: Vec<(EngineName, Box<dyn Engine>)> = Vec::new();
+        let mut chosen = Vec::new();
+        for &batch in &arguments.batch {
+            let engine = auto::resolve(model, &arguments.run, batch)?;
+            let index = match engines.iter().position(|(name, _)| *name == engine) {
+                Some(open) => open,
+                None => {
+                    engines.push((engine, model.open(engine, &arguments.run)?.engine));
+                    engines.len() - 1
+                }
+            };
+            chosen.push((batch, index));
+        }
+        if engines.is_empty() {
+            bail!("--batch: say one or more sizes");
+        }
         let images = match &arguments.images {
-            Some(dir) => Some(load_images(dir, variant, &arguments.batch)?),
+            Some(dir) => Some(load_images(dir, &model.preprocessing, largest)?),
             None => None,
         };
         Ok(Timed {
-            session,
+            name: model.name.clone(),
+            engines,
+            chosen,
+            size: model.preprocessing.size,
             images,
             ready: Vec::new(),
         })
     }
 
+    fn engine(&mut self, batch: usize) -> &mut dyn Engine {
+        let index = self.chosen.iter().find(|(n, _)| *n == batch);
+        self.engines[index.map_or(0, |(_, index)| *index)]
+            .1
+            .as_mut()
+    }
+
+    /// What each engine says of itself, with its batch sizes where there are several engines.
+    fn described(&self, what: fn(EngineInfo) -> String) -> String {
+        let one = |(index, (_, engine)): (usize, &(EngineName, Box<dyn Engine>))| {
+            let own = self.chosen.iter().filter(|(_, i)| *i == index);
+            let batches: Vec<String> = own.map(|(n, _)| n.to_string()).collect();
+            match self.engines.len() {
+                1 => what(engine.info()),
+                _ => format!("{} at batch {}", what(engine.info()), batches.join(", ")),
+            }
+        };
+        let all: Vec<String> = self.engines.iter().enumerate().map(one).collect();
+        all.join("; ")
+    }
+
     /// Channels, height and width.
     fn image_shape(&self) -> [usize; 3] {
-        let (height, width) = self.session.variant().preprocessing.size;
-        [self.session.input_channels() as usize, height, width]
+        let (height, width) = self.size;
+        [self.engines[0].1.input_channels() as usize, height, width]
     }
 
     fn input(&mut self, batch: usize) -> Tensor {
@@ -96,7 +141,7 @@ impl Timed {
             }
             None => formula_input(batch, self.image_shape(), SALT),
         };
-        let x = self.session.prepare(&x);
+        let x = self.engine(batch).prepare(&x);
         self.ready.push((batch, x.shallow_clone()));
         x
     }
@@ -104,40 +149,40 @@ impl Timed {
 
 impl Subject for Timed {
     fn name(&self) -> &str {
-        self.session.variant().name
+        &self.name
     }
 
     fn run_once(&mut self, batch: usize) -> Result<(), PredictError> {
         let x = self.input(batch);
-        let _logits = self.session.logits(&x).map_err(to_predict_error)?;
-        self.session.synchronize();
+        let engine = self.engine(batch);
+        let _logits = engine.logits(&x).map_err(to_predict_error)?;
+        engine.synchronize();
         Ok(())
     }
 }
 
 impl Worker for Timed {
     fn describe(&self) -> Description {
-        let options = self.session.options();
+        let info = self.engines[0].1.info();
         Description {
-            name: "zoo".to_owned(),
-            engine: "libtorch".to_owned(),
-            version: LIBTORCH_VERSION.to_owned(),
-            model: self.session.variant().name.to_owned(),
-            device: options.device.to_string(),
-            dtype: options.precision.to_string(),
-            threads: tch::get_num_threads() as usize,
+            name: self.name.clone(),
+            engine: self.described(|info| info.engine),
+            version: self.described(|info| info.version),
+            model: self.name.clone(),
+            device: info.device.to_string(),
+            dtype: info.precision.to_string(),
+            threads: info.threads,
             input: self.image_shape(),
-            options: if options.fuse {
-                vec!["fused".to_owned(), "channels-last".to_owned()]
-            } else {
-                Vec::new()
+            options: match self.engines.len() {
+                1 => info.options,
+                _ => Vec::new(),
             },
         }
     }
 
     fn logits(&mut self, batch: usize, salt: &str) -> Result<Vec<Vec<f64>>, PredictError> {
         let x = formula_input(batch, self.image_shape(), salt);
-        let logits = self.session.logits(&x).map_err(to_predict_error)?;
+        let logits = self.engine(batch).logits(&x).map_err(to_predict_error)?;
         Vec::<Vec<f64>>::try_from(
             logits
                 .to_device(tch::Device::Cpu)
@@ -161,17 +206,16 @@ fn formula_input(batch: usize, [channels, height, width]: [usize; 3], salt: &str
 }
 
 /// As many readable images as the largest batch needs, [N, 3, H, W].
-fn load_images(dir: &Path, variant: &Variant, batches: &[usize]) -> Result<Tensor> {
+fn load_images(dir: &Path, preprocessing: &Preprocessing, wanted: usize) -> Result<Tensor> {
     let options = OpenOptions {
         need_labels: false,
         ..OpenOptions::default()
     };
     let set = DataSet::open(dir, &options)?;
     let images = Images {
-        transform: model::transform(&variant.preprocessing),
+        transform: model::transform(preprocessing),
     };
     let (height, width) = images.transform.size;
-    let wanted = batches.iter().copied().max().unwrap_or(1);
     let mut pixels = Vec::new();
     let mut count = 0;
     for sample in &set.samples {
@@ -194,10 +238,10 @@ fn load_images(dir: &Path, variant: &Variant, batches: &[usize]) -> Result<Tenso
 
 /// Times the models and prints the report.
 pub fn run(arguments: &Arguments) -> Result<Exit> {
-    let variants = model::variants(&arguments.models)?;
+    let models = engine::models(&arguments.models, &arguments.run)?;
     let mut timed = Vec::new();
-    for variant in variants {
-        timed.push(Timed::open(arguments, variant)?);
+    for model in &models {
+        timed.push(Timed::open(arguments, model)?);
     }
     if arguments.worker {
         let [only] = timed.as_mut_slice() else {

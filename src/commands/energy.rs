@@ -104,7 +104,7 @@ fn open_plain(arguments: &Arguments, variant: &'static Variant) -> Result<Sessio
         no_fuse: true,
         ..arguments.run.clone()
     };
-    run.open(variant)
+    run.open_in_libtorch(variant)
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -1,7 +1,9 @@
 //! `zoo eval`: accuracy and speed on a data set.
 
+use super::engine::{self, Model};
+use super::model::{self, ModelArguments};
 use super::output::print;
-use super::{Exit, model, stop_on_interrupt};
+use super::{Exit, auto, stop_on_interrupt};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use tch::{Kind, Tensor};
-use zoo::backbones::{CIFAR_10, IMAGENET_1K, Variant};
+use zoo::backbones::{CIFAR_10, IMAGENET_1K};
 use zoo::counting::{over_images, spread};
 use zoo::energy::Summary;
 use zoo::eval::data::{DataSet, Layout, OpenOptions, Sample, drawn};
@@ -22,7 +24,7 @@ use zoo::eval::report::{
     PredictionFormat, Report, Style, stages_table, table, to_csv, write_predictions,
 };
 use zoo::eval::{Evaluation, PredictError, Predictor};
-use zoo::runtime::{Device, Options, Session};
+use zoo::runtime::{Device, Engine, EngineInfo, Session};
 
 /// Evaluate models on ImageNet or CIFAR-10: top-1, top-5, loss, and what each stage of the pipeline gets through.
 ///
@@ -73,7 +75,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
     #[command(flatten)]
-    run: model::ModelArguments,
+    run: ModelArguments,
 }
 
 /// Images that firing rates and energy are counted on.
@@ -81,8 +83,8 @@ const COUNTED: usize = 64;
 
 /// Evaluates every model and prints the reports, also of those done before an interruption.
 pub fn run(arguments: &Arguments) -> Result<Exit> {
-    let variants = model::variants(&arguments.models)?;
-    check_single(arguments, variants.len())?;
+    let models = engine::models(&arguments.models, &arguments.run)?;
+    check_single(arguments, models.len())?;
     let format = arguments
         .predictions
         .as_deref()
@@ -96,21 +98,23 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
     let stop = stop_on_interrupt()?;
     let mut reports = Vec::new();
     let mut exit = Exit::Done;
-    for variant in variants {
-        let (outcome, session) = evaluate(arguments, variant, &set, &stop)?;
+    for model in &models {
+        let (outcome, engine) = evaluate(arguments, model, &set, &stop)?;
         match outcome {
             Outcome::Finished(evaluation) => {
                 if let (Some(path), Some(format)) = (&arguments.predictions, format) {
                     save_predictions(&evaluation, format, path)?;
                 }
                 let mut report = evaluation.report();
-                report.energy = energy(arguments, &session, &set, &report)?;
+                if let Some(session) = engine.session() {
+                    report.energy = energy(arguments, session, &set, &report)?;
+                }
                 reports.push(report);
             }
             Outcome::Interrupted { done, total } => {
                 eprintln!(
                     "zoo: interrupted: {done} of {total} images of {} are in the journal; the same command goes on",
-                    variant.name
+                    model.name
                 );
                 exit = Exit::Interrupted;
                 break;
@@ -173,7 +177,7 @@ fn data_name(arguments: &Arguments) -> Option<&'static str> {
     }
 }
 
-/// Decoding threads and libtorch threads: together the cores of the machine.
+/// Decoding threads and the engine's threads: together the cores of the machine.
 fn split_cores(arguments: &Arguments) -> (usize, usize) {
     let cores = available_parallelism().map_or(1, NonZeroUsize::get);
     let workers = arguments.workers.map_or_else(
@@ -192,31 +196,32 @@ fn split_cores(arguments: &Arguments) -> (usize, usize) {
 
 fn evaluate(
     arguments: &Arguments,
-    variant: &'static Variant,
+    model: &Model,
     set: &DataSet,
     stop: &AtomicBool,
-) -> Result<(Outcome, Session)> {
+) -> Result<(Outcome, Box<dyn Engine>)> {
     let (workers, threads) = split_cores(arguments);
-    let header = header(arguments, variant, set, threads)?;
+    let run = ModelArguments {
+        threads: NonZeroUsize::new(threads),
+        ..arguments.run.clone()
+    };
+    let engine = auto::resolve(model, &run, arguments.batch.get())?;
+    let opened = model.open(engine, &run)?;
+    if opened.new_head {
+        bail!(
+            "{}: the checkpoint's head has another width than --classes, so the head would be new, and the accuracy of an \
+             untrained head means nothing: leave --classes away, or give a checkpoint with that head",
+            model.name
+        );
+    }
+    let header = header(arguments, model, set, &opened.engine.info())?;
     let journal = match &arguments.journal {
         Some(path) => path.clone(),
         None => default_journal(&header)?,
     };
-    let options = Options {
-        threads: Some(threads),
-        ..arguments.run.options()
-    };
-    let session = Session::open(variant, &arguments.run.source()?, &options)?;
-    if session.new_head() {
-        bail!(
-            "{}: the checkpoint's head has another width than --classes, so the head would be new, and the accuracy of an \
-             untrained head means nothing: leave --classes away, or give a checkpoint with that head",
-            variant.name
-        );
-    }
-    let mut predictor = SessionPredictor {
-        session,
-        size: variant.preprocessing.size,
+    let mut predictor = EnginePredictor {
+        engine: opened.engine,
+        size: model.preprocessing.size,
     };
     let job = Job {
         header,
@@ -231,11 +236,11 @@ fn evaluate(
         fresh: arguments.fresh,
     };
     let images = Images {
-        transform: model::transform(&variant.preprocessing),
+        transform: model::transform(&model.preprocessing),
     };
-    let mut observer = pipeline::for_stderr(variant.name);
+    let mut observer = pipeline::for_stderr(&model.name);
     let outcome = pipeline::run(&job, &images, &mut predictor, stop, observer.as_mut())?;
-    Ok((outcome, predictor.session))
+    Ok((outcome, predictor.engine))
 }
 
 /// Firing rates and energies of a spiking network on some of the images that could be read; `None` for others.
@@ -275,51 +280,48 @@ fn energy(
 
 fn header(
     arguments: &Arguments,
-    variant: &'static Variant,
+    model: &Model,
     set: &DataSet,
-    threads: usize,
+    engine: &EngineInfo,
 ) -> Result<Header> {
-    let source = arguments.run.source()?;
-    let identity = source.identity()?;
+    let identity = model.weights_identity(&arguments.run)?;
+    let trained = model.trained(&arguments.run)?;
+    let reported = model.variant().map_or(&[][..], |v| v.reported);
     Ok(Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        model: variant.name.to_owned(),
+        model: model.name.clone(),
         weights: arguments
             .run
             .weights
             .clone()
             .unwrap_or_else(|| identity.clone()),
         weights_identity: identity,
-        trained: source.trained(),
+        trained,
         data_set: set.root.clone(),
         layout: set.describe(),
         fingerprint: set.fingerprint()?,
         images: set.samples.len(),
-        preprocessing: Preprocessing::from(&model::transform(&variant.preprocessing)),
-        dtype: arguments.run.dtype.to_string(),
-        engine: engine(arguments),
-        device: arguments.run.device.to_string(),
+        preprocessing: Preprocessing::from(&model::transform(&model.preprocessing)),
+        dtype: engine.precision.to_string(),
+        engine: format!(
+            "{} {} ({})",
+            engine.engine,
+            engine.version,
+            engine.options.join(", ")
+        ),
+        device: engine.device.to_string(),
         batch: arguments.batch.get(),
-        threads,
+        threads: engine.threads,
         shard: arguments.shard,
         machine: machine(),
         reported: data_name(arguments)
-            .filter(|_| source.trained())
-            .and_then(|data| variant.reported.iter().find(|r| r.data == data))
+            .filter(|_| trained)
+            .and_then(|data| reported.iter().find(|r| r.data == data))
             .map(|r| Reported {
                 top1: r.top1,
                 source: r.source.to_owned(),
             }),
     })
-}
-
-fn engine(arguments: &Arguments) -> String {
-    let form = if arguments.run.no_fuse {
-        "plain"
-    } else {
-        "fused"
-    };
-    format!("libtorch {} ({form})", zoo::runtime::LIBTORCH_VERSION)
 }
 
 fn machine() -> String {
@@ -345,17 +347,17 @@ fn default_journal(header: &Header) -> Result<PathBuf> {
     Ok(folder.join(format!("{}-{hash}.journal", header.model)))
 }
 
-struct SessionPredictor {
-    session: Session,
+struct EnginePredictor {
+    engine: Box<dyn Engine>,
     size: (usize, usize),
 }
 
-impl Predictor for SessionPredictor {
+impl Predictor for EnginePredictor {
     fn predict(&mut self, batch: &[f32], n: usize) -> Result<Vec<Vec<f64>>, PredictError> {
         let error = |e: &dyn std::fmt::Display| PredictError(e.to_string());
         let shape = [n as i64, 3, self.size.0 as i64, self.size.1 as i64];
         let logits = self
-            .session
+            .engine
             .logits(&Tensor::from_slice(batch).reshape(shape))
             .map_err(|e| error(&e))?;
         let logits = logits.to_device(tch::Device::Cpu).to_kind(Kind::Double);

@@ -1,15 +1,20 @@
 //! One file per subcommand.
 
+pub mod auto;
 pub mod bench;
+pub mod compare;
 pub mod draw;
 pub mod energy;
+pub mod engine;
 pub mod eval;
+pub mod export_cache;
 pub mod info;
 pub mod list;
 pub mod merge;
 pub mod model;
 pub mod output;
 pub mod predict;
+pub mod race;
 pub mod verify;
 pub mod weights;
 

@@ -1,10 +1,13 @@
 //! Choosing a model, its weights and how it runs: the same arguments for every command that runs one.
 
+use super::engine::{EngineArguments, EngineChoice};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use zoo::backbones::{self, Interpolation, Preprocessing, Variant};
+use zoo::backbones::{
+    self, Interpolation, NeuronKind, Preprocessing, SpikingOptions, TimeForm, Variant,
+};
 use zoo::images::Transform;
-use zoo::runtime::{Device, Head, Options, Precision, Session, WeightsSource};
+use zoo::runtime::{Device, EngineName, Head, Options, Precision, Session, WeightsSource};
 
 /// Weights where none are given: the gain keeps activations in range through the depth of every family.
 const UNTRAINED: &str = "formula:zoo:0.7";
@@ -25,7 +28,7 @@ pub struct ModelArguments {
     /// f32, tf32 (CUDA only), f64, bf16 or f16.
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
-    /// Threads of libtorch's operators. Default: all cores.
+    /// Threads of one operator. Default: all cores.
     #[arg(long, value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
     /// Run the model as it was trained: norms apart, branches apart, no prepacked kernels.
@@ -35,6 +38,19 @@ pub struct ModelArguments {
     /// head is new: not trained.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     pub classes: Option<i64>,
+    #[command(flatten)]
+    pub engine: EngineArguments,
+    /// Neurons of a spiking network: if, lif, lif-braincog, plif, eif, ilif, nilif, klif, clif, glif, psn, hdlif,
+    /// izhikevich or hh. Default: those published. Others ignore it.
+    #[arg(long, value_name = "NAME")]
+    pub neuron: Option<NeuronKind>,
+    /// Time steps of a spiking network. Default: as published. Others ignore it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1024))]
+    pub time_steps: Option<i64>,
+    /// In which order a spiking network takes its time steps: folded (all steps of a layer at once) or stepwise (memory
+    /// does not grow with the number of steps). Both give the same numbers.
+    #[arg(long, value_name = "FORM", default_value = "folded")]
+    pub time_form: TimeForm,
 }
 
 impl ModelArguments {
@@ -53,6 +69,34 @@ impl ModelArguments {
         }
     }
 
+    /// As they stand on a command line, with this engine.
+    pub fn command_line(&self, engine: EngineName) -> Vec<String> {
+        let mut line = vec![
+            format!("--engine={engine}"),
+            format!("--device={}", self.device),
+            format!("--dtype={}", self.dtype),
+        ];
+        line.extend(self.weights.iter().map(|w| format!("--weights={w}")));
+        line.extend(self.container.iter().map(|c| format!("--container={c}")));
+        line.extend(self.threads.map(|n| format!("--threads={n}")));
+        line.extend(self.no_fuse.then(|| "--no-fuse".to_owned()));
+        line.extend(self.classes.map(|n| format!("--classes={n}")));
+        line.extend(self.neuron.map(|n| format!("--neuron={n}")));
+        line.extend(self.time_steps.map(|n| format!("--time-steps={n}")));
+        line.push(format!("--time-form={}", self.time_form));
+        line.extend(self.engine.command_line());
+        line
+    }
+
+    /// The model in libtorch, for what only libtorch shows: the values inside.
+    pub fn open_in_libtorch(&self, variant: &'static Variant) -> Result<Session> {
+        if let Some(EngineChoice::Named(EngineName::Libtorch)) | None = self.engine.engine {
+            return Session::open(variant, &self.source()?, &self.options())
+                .with_context(|| format!("opening {}", variant.name));
+        }
+        bail!("this looks inside the model, which libtorch alone shows: leave --engine away")
+    }
+
     /// How to open a session.
     pub fn options(&self) -> Options {
         Options {
@@ -61,14 +105,13 @@ impl ModelArguments {
             threads: self.threads.map(Into::into),
             fuse: !self.no_fuse,
             head: self.classes.map_or(Head::Published, Head::Classes),
+            spiking: SpikingOptions {
+                neuron: self.neuron,
+                steps: self.time_steps,
+                time: self.time_form,
+            },
             ..Options::default()
         }
-    }
-
-    /// The model, loaded.
-    pub fn open(&self, variant: &'static Variant) -> Result<Session> {
-        Session::open(variant, &self.source()?, &self.options())
-            .with_context(|| format!("opening {}", variant.name))
     }
 }
 

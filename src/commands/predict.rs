@@ -1,15 +1,16 @@
 //! `zoo predict`: what a model sees in images.
 
+use super::engine::{self, EngineChoice, Model, Opened};
 use super::output::{explain, print, print_json};
-use super::{Exit, model};
-use anyhow::{Context, Result};
+use super::{Exit, auto, model};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use zoo::backbones::Variant;
+use tch::Tensor;
 use zoo::eval::data::Classes;
 use zoo::images::Transform;
-use zoo::runtime::{Head, Session, WeightsSource};
+use zoo::runtime::{Engine, EngineInfo, EngineName, Head, Options, Session};
 
 /// Classify images.
 #[derive(Debug, Args)]
@@ -35,7 +36,8 @@ pub struct Arguments {
 #[derive(Serialize)]
 struct Report {
     schema: &'static str,
-    model: &'static str,
+    model: String,
+    engine: String,
     weights: String,
     trained: bool,
     predictions: Vec<Prediction>,
@@ -62,13 +64,12 @@ struct Guess {
 
 /// Prints the likeliest classes of each image, or its features. An unreadable image is reported and makes the exit code 1.
 pub fn run(arguments: &Arguments) -> Result<Exit> {
-    let variant = model::variant(&arguments.model)?;
-    let source = arguments.run.source()?;
-    let session = open(arguments, variant, &source)?;
-    let transform = model::transform(&variant.preprocessing);
-    let trained = source.trained() && !session.new_head();
+    let model = engine::one(&arguments.model, &arguments.run)?;
+    let mut runner = Runner::open(arguments, &model)?;
+    let transform = model::transform(&model.preprocessing);
+    let trained = model.trained(&arguments.run)? && !runner.new_head();
     if !trained {
-        let what = if session.new_head() {
+        let what = if runner.new_head() {
             "the head is new"
         } else {
             "the weights are a formula"
@@ -81,13 +82,15 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
     let predictions: Vec<Prediction> = arguments
         .images
         .iter()
-        .map(|path| predict(arguments, &session, &transform, path))
+        .map(|path| predict(arguments, &mut runner, &transform, path))
         .collect();
     let failed = predictions.iter().any(|p| p.error.is_some());
+    let info = runner.info();
     let report = Report {
         schema: "zoo.predict/1",
-        model: variant.name,
-        weights: source.identity()?,
+        weights: model.weights_identity(&arguments.run)?,
+        model: model.name,
+        engine: format!("{} {}", info.engine, info.version),
         trained,
         predictions,
     };
@@ -105,21 +108,65 @@ impl Arguments {
     }
 }
 
-fn open(
-    arguments: &Arguments,
-    variant: &'static Variant,
-    source: &WeightsSource,
-) -> Result<Session> {
-    let mut options = arguments.run.options();
-    if arguments.features {
-        options.head = Head::None;
+/// What looks at the images.
+enum Runner {
+    /// Any engine, for classes.
+    Classes(Opened),
+    /// libtorch, for what the head sees.
+    Features(Box<Session>),
+}
+
+impl Runner {
+    fn open(arguments: &Arguments, model: &Model) -> Result<Runner> {
+        let run = &arguments.run;
+        if !arguments.features {
+            let engine = auto::resolve(model, run, 1)?;
+            return Ok(Runner::Classes(model.open(engine, run)?));
+        }
+        let libtorch = EngineChoice::Named(EngineName::Libtorch);
+        let Some(variant) = model
+            .variant()
+            .filter(|_| model.engine_choice(run) == libtorch)
+        else {
+            bail!(
+                "--features needs a model of the zoo in --engine libtorch: an ONNX graph gives logits only"
+            );
+        };
+        let options = Options {
+            head: Head::None,
+            ..run.options()
+        };
+        let session = Session::open(variant, &run.source()?, &options)
+            .with_context(|| format!("opening {}", model.name))?;
+        Ok(Runner::Features(Box::new(session)))
     }
-    Session::open(variant, source, &options).with_context(|| format!("opening {}", variant.name))
+
+    fn new_head(&self) -> bool {
+        match self {
+            Runner::Classes(opened) => opened.new_head,
+            Runner::Features(session) => session.new_head(),
+        }
+    }
+
+    fn info(&self) -> EngineInfo {
+        match self {
+            Runner::Classes(opened) => opened.engine.info(),
+            Runner::Features(session) => session.info(),
+        }
+    }
+
+    /// Logits or features of an image.
+    fn values(&mut self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Runner::Classes(opened) => opened.engine.logits(x)?,
+            Runner::Features(session) => session.features(x)?,
+        })
+    }
 }
 
 fn predict(
     arguments: &Arguments,
-    session: &Session,
+    runner: &mut Runner,
     transform: &Transform,
     path: &Path,
 ) -> Prediction {
@@ -129,7 +176,7 @@ fn predict(
         top: Vec::new(),
         features: Vec::new(),
     };
-    match values(session, transform, path, arguments.features) {
+    match values(runner, transform, path) {
         Ok(values) if arguments.features => prediction.features = values,
         Ok(values) => prediction.top = best(&values, arguments.top),
         Err(e) => prediction.error = Some(explain(&e)),
@@ -138,20 +185,11 @@ fn predict(
 }
 
 /// The logits of an image, or its features.
-fn values(
-    session: &Session,
-    transform: &Transform,
-    path: &Path,
-    features: bool,
-) -> Result<Vec<f64>> {
+fn values(runner: &mut Runner, transform: &Transform, path: &Path) -> Result<Vec<f64>> {
     let (height, width) = transform.size;
     let input = model::read_image(path, transform)?;
-    let x = tch::Tensor::from_slice(&input).reshape([1, 3, height as i64, width as i64]);
-    let values = if features {
-        session.features(&x)?
-    } else {
-        session.logits(&x)?
-    };
+    let x = Tensor::from_slice(&input).reshape([1, 3, height as i64, width as i64]);
+    let values = runner.values(&x)?;
     let flat = values.to_kind(tch::Kind::Double).flatten(0, -1);
     Ok(Vec::<f64>::try_from(flat)?)
 }

@@ -307,10 +307,11 @@ fn observe(
     session: &Session,
     input: &Tensor,
 ) -> Result<BTreeMap<String, Tensor>, SessionError> {
-    let mut seen = session.record(input)?;
-    if spiking::has_rates(record) {
-        seen.extend(spiking::rates(record, &session.work(input)?));
+    if !spiking::has_rates(record) {
+        return session.record(input);
     }
+    let (mut seen, work) = session.observe(input)?;
+    seen.extend(spiking::rates(record, &work));
     Ok(seen)
 }
 

@@ -11,6 +11,7 @@ pub fn zoo(folder: &Path) -> Command {
 }
 
 /// Runs the command with these arguments to its end.
+#[allow(dead_code)]
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {
     zoo(folder).args(arguments).output().unwrap()
 }

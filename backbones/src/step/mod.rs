@@ -13,6 +13,8 @@ mod sdt;
 mod spikformer;
 mod spikingformer;
 mod stem;
+#[cfg(test)]
+mod tests;
 mod time;
 mod variants;
 

@@ -6,11 +6,12 @@
 //! discarded, counted and tried again. [`Report`] is what comes out, raw times included (`docs/bench-report.md`).
 //!
 //! Several engines in one process disturb each other (idle thread pools spin), so an engine can also be a process
-//! of its own that answers a line protocol: [`worker`]. Nothing here knows an engine, a model or a tensor.
+//! of its own that answers a line protocol: [`worker`] is the process's side of it, [`WorkerProcess`] the other. Nothing here knows an engine, a model or a tensor.
 
 mod case;
 mod clock;
 mod load;
+mod process;
 mod ratio;
 mod render;
 mod report;
@@ -22,8 +23,9 @@ pub mod worker;
 pub use case::{Block, Case, Ended, Measured, WarmUp};
 pub use clock::{Clock, SystemClock};
 pub use load::{CpuMeter, CpuReading, LoadUnavailable, ProcMeter, other_load, own_cpu_s};
+pub use process::{ProcessError, WorkerProcess};
 pub use ratio::{Ratio, paired_speed_up};
 pub use report::{CaseReport, Context, Input, Machine, OtherLoad, RatioReport, Report, SCHEMA};
 pub use schedule::{BenchError, Instruments, Progress, Schedule, WarmUpLimits, Watch};
 pub use stats::{Stats, median, percentile};
-pub use subject::{Description, Subject};
+pub use subject::{Calls, Description, Subject};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Block, Case, Clock, CpuMeter, Ended, LoadUnavailable, Measured, ProcMeter, Subject,
+    Block, Calls, Case, Clock, CpuMeter, Ended, LoadUnavailable, Measured, ProcMeter, Subject,
     SystemClock, WarmUp, median, other_load,
 };
 use crate::PredictError;
@@ -332,7 +332,8 @@ impl Run<'_, '_, '_> {
         let before = meter.read();
         let start_s = clock.now_s();
         let stop = || self.watch.stopped();
-        let calls = timed_calls(subject, case.batch, self.schedule.block_s, clock, stop)
+        let calls = subject
+            .block(case.batch, self.schedule.block_s, clock, &stop)
             .map_err(|source| subject_error(case, source))?;
         if self.watch.stopped() {
             return Ok(true);
@@ -408,12 +409,6 @@ fn warm_up(
             });
         }
     }
-}
-
-/// Times of one block's calls, in seconds.
-pub(super) struct Calls {
-    pub(super) first_s: f64,
-    pub(super) times_s: Vec<f64>,
 }
 
 /// A first call, then calls back to back until `seconds` are over or `stop` says so, one at least.

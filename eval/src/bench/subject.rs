@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Clock, schedule::timed_calls};
 use crate::PredictError;
 
 /// Something that can be timed: one model in one engine, with its inputs ready.
@@ -13,6 +14,26 @@ pub trait Subject {
     ///
     /// A subject on a GPU must synchronise before it returns, or what is timed is the launch.
     fn run_once(&mut self, batch: usize) -> Result<(), PredictError>;
+
+    /// A first call, then calls back to back until `seconds` are over or `stop` says so, one at least.
+    fn block(
+        &mut self,
+        batch: usize,
+        seconds: f64,
+        clock: &dyn Clock,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Calls, PredictError> {
+        timed_calls(self, batch, seconds, clock, stop)
+    }
+}
+
+/// Times of one block's calls, in seconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calls {
+    /// Of the first call.
+    pub first_s: f64,
+    /// Of each call after it.
+    pub times_s: Vec<f64>,
 }
 
 /// What was timed, in the words of the engine that ran it.

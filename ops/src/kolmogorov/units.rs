@@ -163,7 +163,7 @@ fn by_recurrence(prepared: &[[Derived; 2]], x: &Tensor) -> Tensor {
     let mut sum = term(&prepared[0], &c, &s);
     for matrices in &prepared[1..] {
         (c, s) = (&c * &cos - &s * &sin, &s * &cos + &c * &sin);
-        sum += term(matrices, &c, &s);
+        sum = &sum + term(matrices, &c, &s);
     }
     sum
 }

@@ -1,0 +1,203 @@
+//! A draft as the bytes of an ONNX file.
+
+use super::model::{Attribute, Draft, Op, Port};
+use super::proto::*;
+use super::{ExportError, OnnxOptions};
+use crate::graph::Dtype;
+use prost::Message;
+use std::io::Write;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// IR version 10 came with ONNX 1.16, which has opset 21.
+const IR_VERSION: i64 = 10;
+/// Protobuf messages end at 2 GiB; weights beyond this go to a file of their own.
+const EMBEDDED_LIMIT: usize = 2_000_000_000;
+/// `TensorProto.DataLocation.EXTERNAL`.
+const EXTERNAL: i32 = 1;
+
+/// Writes the file, and `FILE.data` beside it where the weights are apart.
+pub(super) fn write(draft: &Draft, options: &OnnxOptions, path: &Path) -> Result<(), ExportError> {
+    let io = |source| ExportError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let total: usize = draft.weights.values().map(bytes_of).sum();
+    let external = options.external_data || total > EMBEDDED_LIMIT;
+    let data_path = external.then(|| {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".data");
+        path.with_file_name(name)
+    });
+    let mut data = Vec::new();
+    let mut initializer = Vec::with_capacity(draft.weights.len());
+    let mut offset = 0;
+    let mut file = match &data_path {
+        Some(path) => Some(std::fs::File::create(path).map_err(io)?),
+        None => None,
+    };
+    for (name, tensor) in &draft.weights {
+        let raw = raw(tensor);
+        let mut proto = TensorProto {
+            dims: tensor.size(),
+            data_type: element_type(tensor.kind())?,
+            name: name.clone(),
+            raw_data: None,
+            external_data: Vec::new(),
+            data_location: None,
+        };
+        match (&mut file, &data_path) {
+            (Some(file), Some(path)) => {
+                file.write_all(&raw).map_err(io)?;
+                let location = path.file_name().unwrap_or_default().to_string_lossy();
+                proto.external_data = entries(&[
+                    ("location", location.into_owned()),
+                    ("offset", offset.to_string()),
+                    ("length", raw.len().to_string()),
+                ]);
+                proto.data_location = Some(EXTERNAL);
+                offset += raw.len();
+            }
+            _ => proto.raw_data = Some(raw),
+        }
+        initializer.push(proto);
+    }
+    let model = ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: "zoo-graph".to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        doc_string: options.description.clone(),
+        graph: Some(GraphProto {
+            node: draft.ops.iter().map(node).collect(),
+            name: options.name.clone(),
+            initializer,
+            input: ports(&draft.inputs)?,
+            output: ports(&draft.outputs)?,
+        }),
+        opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: super::OPSET,
+        }],
+        metadata_props: options
+            .metadata
+            .iter()
+            .map(|(key, value)| StringStringEntryProto {
+                key: key.clone(),
+                value: value.clone(),
+            })
+            .collect(),
+    };
+    model
+        .encode(&mut data)
+        .map_err(|e| ExportError::Unsupported {
+            what: e.to_string(),
+        })?;
+    std::fs::write(path, data).map_err(io)
+}
+
+fn entries(pairs: &[(&str, String)]) -> Vec<StringStringEntryProto> {
+    let entry = |(key, value): &(&str, String)| StringStringEntryProto {
+        key: (*key).to_owned(),
+        value: value.clone(),
+    };
+    pairs.iter().map(entry).collect()
+}
+
+/// A node is called after its first output.
+fn node(op: &Op) -> NodeProto {
+    NodeProto {
+        input: op.inputs.clone(),
+        output: op.outputs.clone(),
+        name: format!("{}:{}", op.outputs[0], op.kind),
+        op_type: op.kind.to_owned(),
+        attribute: op.attributes.iter().map(attribute).collect(),
+        domain: String::new(),
+    }
+}
+
+fn attribute((name, value): &(&'static str, Attribute)) -> AttributeProto {
+    let mut proto = AttributeProto {
+        name: (*name).to_owned(),
+        ..AttributeProto::default()
+    };
+    match value {
+        Attribute::Float(x) => (proto.r#type, proto.f) = (1, Some(*x as f32)),
+        Attribute::Int(i) => (proto.r#type, proto.i) = (2, Some(*i)),
+        Attribute::Text(text) => (proto.r#type, proto.s) = (3, Some(text.clone().into_bytes())),
+        Attribute::Ints(ints) => (proto.r#type, proto.ints) = (7, ints.clone()),
+    }
+    proto
+}
+
+fn ports(ports: &[Port]) -> Result<Vec<ValueInfoProto>, ExportError> {
+    let port = |port: &Port| {
+        let dim = port.shape.iter().map(|size| match size.as_fixed() {
+            Some(n) => DimensionProto {
+                dim_value: Some(n),
+                dim_param: None,
+            },
+            None => DimensionProto {
+                dim_value: None,
+                dim_param: Some(size.to_string()),
+            },
+        });
+        Ok(ValueInfoProto {
+            name: port.name.clone(),
+            r#type: Some(TypeProto {
+                tensor_type: Some(TensorTypeProto {
+                    elem_type: element_type_of(port.dtype),
+                    shape: Some(TensorShapeProto { dim: dim.collect() }),
+                }),
+            }),
+        })
+    };
+    ports.iter().map(port).collect()
+}
+
+/// `TensorProto.DataType`.
+pub(super) fn element_type_of(dtype: Dtype) -> i32 {
+    match dtype {
+        Dtype::F32 => 1,
+        Dtype::U8 => 2,
+        Dtype::I8 => 3,
+        Dtype::I16 => 5,
+        Dtype::I32 => 6,
+        Dtype::I64 => 7,
+        Dtype::Bool => 9,
+        Dtype::F16 => 10,
+        Dtype::F64 => 11,
+        Dtype::Bf16 => 16,
+    }
+}
+
+fn element_type(kind: Kind) -> Result<i32, ExportError> {
+    Ok(match kind {
+        Kind::Float => 1,
+        Kind::Uint8 => 2,
+        Kind::Int8 => 3,
+        Kind::Int16 => 5,
+        Kind::Int => 6,
+        Kind::Int64 => 7,
+        Kind::Bool => 9,
+        Kind::Half => 10,
+        Kind::Double => 11,
+        Kind::BFloat16 => 16,
+        kind => {
+            return Err(ExportError::Unsupported {
+                what: format!("tensors of kind {kind:?}"),
+            });
+        }
+    })
+}
+
+fn bytes_of(t: &Tensor) -> usize {
+    t.numel() * t.kind().elt_size_in_bytes()
+}
+
+/// The elements, row-major and little-endian.
+fn raw(t: &Tensor) -> Vec<u8> {
+    let t = t.to_device(tch::Device::Cpu).contiguous();
+    let mut bytes = vec![0; bytes_of(&t)];
+    t.copy_data_u8(&mut bytes, t.numel());
+    bytes
+}
