@@ -9,7 +9,9 @@
 mod network;
 mod parts;
 mod qkformer;
+mod rep_conv;
 mod sdt;
+mod sequence;
 mod spikformer;
 mod spikingformer;
 mod stem;

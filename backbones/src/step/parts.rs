@@ -1,6 +1,7 @@
 //! Parts that several spiking transformers share.
 
 use super::time::{Neurons, Spikes, Time};
+use crate::InputForm;
 use tch::{Tensor, nn};
 use zoo_ops::spike_attention::{Order, SpikeAttention};
 use zoo_ops::taps::{self, Tap};
@@ -26,6 +27,36 @@ pub(super) fn grid(map: &Tensor) -> [i64; 2] {
 /// The pool of all stems: 3x3, stride 2, padding 1.
 pub(super) fn max_pool(x: &Tensor) -> Tensor {
     x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)
+}
+
+/// STEP's exchangeable stems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Embedding {
+    /// `SPS`: four convolutions.
+    PatchSplitting,
+    /// `conv2_embed`: two.
+    TwoConvs,
+    /// `sequential_embed`: four 1-d convolutions over a sequence of pixels.
+    Sequence,
+}
+
+impl Embedding {
+    /// What the stem takes.
+    pub(super) fn input_form(self) -> InputForm {
+        match self {
+            Embedding::Sequence => InputForm::Sequence,
+            _ => InputForm::Images,
+        }
+    }
+}
+
+/// STEP's exchangeable projections of queries, keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projection {
+    /// As in the paper. STEP's `random_*` attention is this with random weights for two of the three, never trained.
+    Linear,
+    /// `repconv_attn`.
+    RepConv,
 }
 
 /// How the official code keeps the activations behind its stem; ours are tokens.
@@ -125,17 +156,7 @@ impl Unit {
     }
 }
 
-/// Spikes of queries, keys and values, spiking self-attention, and the neurons behind it.
-#[derive(Debug)]
-pub(super) struct QkvAttention {
-    qkv: [Unit; 3],
-    product: SpikeAttention,
-    attn_lif: Spikes,
-    layout: Layout,
-    taps: [Tap; 3],
-}
-
-/// Heads, scale and order of products of a [`QkvAttention`].
+/// Heads, scale and order of products of a [`Product`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttentionConfig {
     /// Channels.
@@ -150,10 +171,48 @@ pub(super) struct AttentionConfig {
     pub layout: Layout,
 }
 
+/// Spiking self-attention of spikes, and the neurons behind it.
+#[derive(Debug)]
+pub(super) struct Product {
+    product: SpikeAttention,
+    attn_lif: Spikes,
+    layout: Layout,
+    taps: [Tap; 3],
+}
+
+impl Product {
+    /// `attn_lif` below `p`. Records see its values below `seen`, such as `attn`.
+    pub fn new(p: &nn::Path, config: AttentionConfig, neurons: &Neurons, seen: &str) -> Self {
+        let places = ["q_spikes", "k_spikes", "pre_lif"];
+        Product {
+            product: SpikeAttention::new(Site::at(p), config.heads, config.scale, config.order),
+            attn_lif: neurons.attention(p / "attn_lif", config.width),
+            layout: config.layout,
+            taps: places.map(|place| Tap::named(format!("{seen}.{place}"))),
+        }
+    }
+
+    /// Spikes of queries, keys and values, tokens each, to spikes of the same shape.
+    pub fn forward(&self, [q, k, v]: [&Tensor; 3], time: &Time) -> Tensor {
+        let mixed = self.product.forward(q, k, v);
+        if taps::recording() {
+            for (tap, value) in self.taps.iter().zip([q, k, &mixed]) {
+                tap.see(&self.layout.flat(value));
+            }
+        }
+        self.attn_lif.forward(&mixed, time)
+    }
+}
+
+/// Queries, keys and values of the same tokens, and their [`Product`].
+#[derive(Debug)]
+pub(super) struct QkvAttention {
+    qkv: [Unit; 3],
+    product: Product,
+}
+
 impl QkvAttention {
-    /// `q_*`, `k_*`, `v_*` and `attn_lif` below `p`.
-    ///
-    /// Records see its values below `seen`, such as `attn`.
+    /// `q_*`, `k_*`, `v_*` and `attn_lif` below `p`; records see it as `seen`.
     pub fn new(
         p: &nn::Path,
         config: AttentionConfig,
@@ -161,27 +220,17 @@ impl QkvAttention {
         neurons: &Neurons,
         seen: &str,
     ) -> Self {
-        let width = config.width;
-        let places = ["q_spikes", "k_spikes", "pre_lif"];
+        let sizes = (config.width, config.width);
         QkvAttention {
-            qkv: ["q", "k", "v"].map(|name| naming.unit(p, name, (width, width), neurons)),
-            product: SpikeAttention::new(Site::at(p), config.heads, config.scale, config.order),
-            attn_lif: neurons.attention(p / "attn_lif", width),
-            layout: config.layout,
-            taps: places.map(|place| Tap::named(format!("{seen}.{place}"))),
+            qkv: ["q", "k", "v"].map(|name| naming.unit(p, name, sizes, neurons)),
+            product: Product::new(p, config, neurons, seen),
         }
     }
 
     /// Tokens to spikes of the same shape.
     pub fn forward(&self, x: &Tensor, time: &Time) -> Tensor {
         let [q, k, v] = self.qkv.each_ref().map(|unit| unit.forward(x, time));
-        let mixed = self.product.forward(&q, &k, &v);
-        if taps::recording() {
-            for (tap, value) in self.taps.iter().zip([&q, &k, &mixed]) {
-                tap.see(&self.layout.flat(value));
-            }
-        }
-        self.attn_lif.forward(&mixed, time)
+        self.product.forward([&q, &k, &v], time)
     }
 
     /// Folds the norms.

@@ -9,11 +9,13 @@
 
 use super::network::Network;
 use super::parts::{
-    Naming, Unit, any_size, grid, map, max_pool, numbered_layer, position_conv, seen_as, stem_conv,
-    stem_lif, stem_widths, tokens,
+    Embedding, Naming, Projection, Unit, any_size, grid, map, max_pool, numbered_layer,
+    position_conv, seen_as, stem_conv, stem_lif, stem_widths, tokens,
 };
+use super::rep_conv::{RepConv, RepUnit};
+use super::sequence::{Residual, SequenceStem, check_length};
 use super::time::{Neurons, Spikes, Time};
-use crate::Stage;
+use crate::{InputForm, Stage};
 use tch::{Kind, Tensor, nn};
 use zoo_ops::spike_attention::channel_gate;
 use zoo_ops::taps;
@@ -28,6 +30,10 @@ pub struct Config {
     pub heads: i64,
     /// Blocks.
     pub depth: usize,
+    /// What makes tokens.
+    pub embedding: Embedding,
+    /// What makes queries, keys and values.
+    pub projection: Projection,
     /// Records of the ImageNet form see the head's spikes by time.
     pub head_by_time: bool,
 }
@@ -39,6 +45,8 @@ impl Config {
             width: 512,
             heads: 8,
             depth: 2,
+            embedding: Embedding::PatchSplitting,
+            projection: Projection::Linear,
             head_by_time: false,
         }
     }
@@ -53,40 +61,64 @@ impl Config {
     }
 }
 
-/// Shows tokens in the official layout: maps whose height and width are swapped.
-fn see_swapped(name: &str, x: &Tensor, grid: [i64; 2]) {
-    if taps::recording() {
-        taps::see(name, &map(x, grid).transpose(2, 3));
+/// Height and width of the tokens, and whether the official code swaps them.
+#[derive(Debug, Clone, Copy)]
+struct Grid {
+    size: [i64; 2],
+    swapped: bool,
+}
+
+impl Grid {
+    /// Shows tokens in the official layout.
+    fn see(&self, name: &str, x: &Tensor) {
+        if taps::recording() {
+            let map = map(x, self.size);
+            let seen = if self.swapped {
+                map.transpose(2, 3)
+            } else {
+                map
+            };
+            taps::see(name, &seen);
+        }
     }
 }
 
 /// Convolutions with neurons between; the last two add their currents.
 #[derive(Debug)]
-struct Stem {
-    convs: [ConvBn; 4],
-    lifs: [Spikes; 4],
+struct ConvStem {
+    convs: Vec<ConvBn>,
+    lifs: Vec<Spikes>,
     position: ConvBn,
 }
 
-impl Stem {
-    fn new(p: &nn::Path, width: i64, neurons: &Neurons) -> Self {
-        let widths = stem_widths(3, width);
+impl ConvStem {
+    fn new(p: &nn::Path, widths: &[i64], neurons: &Neurons) -> Self {
+        let width = widths[widths.len() - 1];
         // In the checkpoint, and called by nobody.
         let _unused = neurons.layer(p / "rpe_lif", width);
-        Stem {
-            convs: [0, 1, 2, 3].map(|i| stem_conv(p, i, widths[i], widths[i + 1])),
-            lifs: [0, 1, 2, 3].map(|i| stem_lif(p, i, widths[i + 1], neurons)),
+        let each = || widths.windows(2).enumerate();
+        ConvStem {
+            convs: each().map(|(i, w)| stem_conv(p, i, w[0], w[1])).collect(),
+            lifs: each().map(|(i, w)| stem_lif(p, i, w[1], neurons)).collect(),
             position: position_conv(p, width),
         }
     }
 
     /// Currents of the first neurons to potentials [rows, width, H / 4, W / 4].
     fn forward(&self, currents: &Tensor, time: &Time) -> Tensor {
-        let [lif, lif1, lif2, lif3] = &self.lifs;
-        let x = lif1.forward(&self.convs[1].forward(&lif.forward(currents, time)), time);
-        let x = max_pool(&lif2.forward(&self.convs[2].forward(&x), time));
-        let x = max_pool(&self.convs[3].forward(&x));
-        let spikes = lif3.forward(&x, time);
+        let last = self.convs.len() - 1;
+        let mut x = currents.shallow_clone();
+        for i in 0..last {
+            let spikes = self.lifs[i].forward(&x, time);
+            let pooled = if i + 1 == last {
+                max_pool(&spikes)
+            } else {
+                spikes
+            };
+            x = self.convs[i + 1].forward(&pooled);
+        }
+        let x = max_pool(&x);
+        let spikes = self.lifs[last].forward(&x, time);
         self.position.forward_add(&spikes, &x, Activation::None)
     }
 
@@ -96,20 +128,75 @@ impl Stem {
     }
 }
 
-/// Spike-driven self-attention (SDSA): queries pass where the sum of keys that meet values fires.
+/// What makes tokens of the input.
 #[derive(Debug)]
-struct Attention {
-    shortcut_lif: Spikes,
-    qkv: [Unit; 3],
-    gate_lif: Spikes,
-    proj: LinearBn,
-    heads: i64,
-    seen: String,
+enum Stem {
+    Map(ConvStem),
+    Sequence(SequenceStem),
 }
 
-impl Attention {
-    fn new(p: &nn::Path, config: &Config, neurons: &Neurons, seen: String) -> Self {
-        let (width, heads) = (config.width, config.heads);
+impl Stem {
+    fn new(p: &nn::Path, config: &Config, length: i64, neurons: &Neurons) -> Self {
+        let width = config.width;
+        match config.embedding {
+            Embedding::PatchSplitting => {
+                Stem::Map(ConvStem::new(p, &stem_widths(3, width), neurons))
+            }
+            Embedding::TwoConvs => Stem::Map(ConvStem::new(p, &[3, width / 4, width], neurons)),
+            Embedding::Sequence => {
+                let residual = Residual::Potentials;
+                Stem::Sequence(SequenceStem::new(p, (3, width), length, residual, neurons))
+            }
+        }
+    }
+
+    fn currents(&self, x: &Tensor) -> Tensor {
+        match self {
+            Stem::Map(stem) => stem.convs[0].forward(x),
+            Stem::Sequence(stem) => stem.currents(x),
+        }
+    }
+
+    /// Tokens and where they are.
+    fn forward(&self, currents: &Tensor, time: &Time) -> (Tensor, Grid) {
+        match self {
+            Stem::Map(stem) => {
+                let embedded = stem.forward(currents, time);
+                let grid = Grid {
+                    size: grid(&embedded),
+                    swapped: true,
+                };
+                (tokens(&embedded), grid)
+            }
+            // The 64 tokens of a sequence are laid out as a square.
+            Stem::Sequence(stem) => {
+                let grid = Grid {
+                    size: [8, 8],
+                    swapped: false,
+                };
+                (stem.forward(currents, time), grid)
+            }
+        }
+    }
+
+    fn fuse(&mut self) {
+        match self {
+            Stem::Map(stem) => stem.fuse(),
+            Stem::Sequence(stem) => stem.fuse(),
+        }
+    }
+}
+
+/// What makes queries, keys and values of spikes, and the output of what passed.
+#[derive(Debug)]
+enum Projections {
+    Linear { qkv: [Unit; 3], proj: LinearBn },
+    RepConv { qkv: [RepUnit; 3], proj: RepConv },
+}
+
+impl Projections {
+    fn new(p: &nn::Path, config: &Config, neurons: &Neurons) -> Self {
+        let width = config.width;
         let sizes = (width, width);
         let naming = Naming {
             suffix: "conv",
@@ -120,40 +207,103 @@ impl Attention {
             bias: true,
             ..naming
         };
+        let names = ["q", "k", "v"];
+        match config.projection {
+            Projection::Linear => Projections::Linear {
+                qkv: names.map(|name| naming.unit(p, name, sizes, neurons)),
+                proj: with_bias.layer(p, "proj", sizes),
+            },
+            Projection::RepConv => Projections::RepConv {
+                qkv: names.map(|name| RepUnit::new(p, name, "conv", width, neurons)),
+                proj: RepConv::new(p / "proj_conv", p / "proj_bn", width),
+            },
+        }
+    }
+
+    fn qkv(&self, x: &Tensor, grid: Grid, time: &Time) -> [Tensor; 3] {
+        match self {
+            Projections::Linear { qkv, .. } => qkv.each_ref().map(|unit| unit.forward(x, time)),
+            Projections::RepConv { qkv, .. } => qkv.each_ref().map(|unit| {
+                if grid.swapped {
+                    unit.forward_swapped(x, grid.size, time)
+                } else {
+                    unit.forward(x, grid.size, time)
+                }
+            }),
+        }
+    }
+
+    /// The output of `x`, added to `residual`.
+    fn project(&self, x: &Tensor, residual: &Tensor, grid: Grid) -> Tensor {
+        match self {
+            Projections::Linear { proj, .. } => proj.forward_add(x, residual),
+            Projections::RepConv { proj, .. } if grid.swapped => {
+                residual + proj.forward_swapped(x, grid.size)
+            }
+            Projections::RepConv { proj, .. } => residual + proj.forward_tokens(x, grid.size),
+        }
+    }
+
+    fn fuse(&mut self) {
+        match self {
+            Projections::Linear { qkv, proj } => {
+                qkv.iter_mut().for_each(Unit::fuse);
+                proj.fuse();
+            }
+            Projections::RepConv { qkv, proj } => {
+                qkv.iter_mut().for_each(RepUnit::fuse);
+                proj.fuse();
+            }
+        }
+    }
+}
+
+/// Spike-driven self-attention (SDSA): queries pass where the sum of keys that meet values fires.
+#[derive(Debug)]
+struct Attention {
+    shortcut_lif: Spikes,
+    projections: Projections,
+    gate_lif: Spikes,
+    heads: i64,
+    seen: String,
+}
+
+impl Attention {
+    fn new(p: &nn::Path, config: &Config, neurons: &Neurons, seen: String) -> Self {
+        let (width, heads) = (config.width, config.heads);
         // In the checkpoint, and called by nobody.
         let _unused = neurons.attention(p / "attn_lif", width);
         let talking_heads = p / "talking_heads";
         let _unused = talking_heads.var("weight", &[heads, heads, 1], nn::Init::Const(0.0));
         Attention {
             shortcut_lif: neurons.layer(p / "shortcut_lif", width),
-            qkv: ["q", "k", "v"].map(|name| naming.unit(p, name, sizes, neurons)),
+            projections: Projections::new(p, config, neurons),
             gate_lif: neurons.layer(p / "talking_heads_lif", width),
-            proj: with_bias.layer(p, "proj", sizes),
             heads,
             seen,
         }
     }
 
     /// Potentials of tokens to the same shape, the residual included.
-    fn forward(&self, x: &Tensor, grid: [i64; 2], time: &Time) -> Tensor {
+    fn forward(&self, x: &Tensor, grid: Grid, time: &Time) -> Tensor {
         let spikes = self.shortcut_lif.forward(x, time);
-        let [q, k, v] = self.qkv.each_ref().map(|unit| unit.forward(&spikes, time));
+        let [q, k, v] = self.projections.qkv(&spikes, grid, time);
         let sums = channel_gate(&k, &v);
         let gate = self.gate_lif.forward(&sums, time);
-        let out = self.proj.forward_add(&(&q * gate.unsqueeze(1)), x);
+        let passed = &q * gate.unsqueeze(1);
+        let out = self.projections.project(&passed, x, grid);
         if taps::recording() {
             let by_head = |t: &Tensor| t.unflatten(1, [self.heads, -1]).unsqueeze(2);
             taps::see(&format!("{}.kv_sum", self.seen), &by_head(&sums));
             taps::see(&format!("{}.kv_spikes", self.seen), &by_head(&gate));
-            see_swapped(&format!("{}.q_spikes", self.seen), &q, grid);
-            see_swapped(&format!("{}.out", self.seen), &out, grid);
+            grid.see(&format!("{}.q_spikes", self.seen), &q);
+            grid.see(&format!("{}.out", self.seen), &out);
         }
         out
     }
 
     fn fuse(&mut self) {
-        self.qkv.iter_mut().for_each(Unit::fuse);
-        self.proj.fuse();
+        self.projections.fuse();
     }
 }
 
@@ -179,7 +329,7 @@ impl Block {
         }
     }
 
-    fn forward(&self, x: &Tensor, grid: [i64; 2], time: &Time) -> Tensor {
+    fn forward(&self, x: &Tensor, grid: Grid, time: &Time) -> Tensor {
         let x = self.attn.forward(x, grid, time);
         let hidden = self.fc[0].forward(&self.lifs[0].forward(&x, time));
         self.fc[1].forward_add(&self.lifs[1].forward(&hidden, time), &x)
@@ -202,11 +352,16 @@ pub(super) struct Sdt {
 }
 
 impl Sdt {
-    /// Builds the network under official names.
-    pub fn new(p: &nn::Path, config: Config, classes: i64, neurons: &Neurons) -> Self {
+    /// Builds the network under official names; `length` is that of sequences.
+    pub fn new(
+        p: &nn::Path,
+        config: Config,
+        (classes, length): (i64, i64),
+        neurons: &Neurons,
+    ) -> Self {
         let block = p / "block";
         Sdt {
-            patch_embed: Stem::new(&(p / "patch_embed"), config.width, neurons),
+            patch_embed: Stem::new(&(p / "patch_embed"), &config, length, neurons),
             blocks: (0..config.depth)
                 .map(|i| Block::new(&(&block / i), i, &config, neurons))
                 .collect(),
@@ -219,18 +374,20 @@ impl Sdt {
 
 impl Network for Sdt {
     fn currents(&self, x: &Tensor) -> Tensor {
-        self.patch_embed.convs[0].forward(x)
+        self.patch_embed.currents(x)
     }
 
     fn stages(&self, currents: &Tensor, time: &Time) -> Vec<Tensor> {
-        let embedded = self.patch_embed.forward(currents, time);
-        let grid = grid(&embedded);
-        let mut x = tokens(&embedded);
-        see_swapped("stages.0", &x, grid);
+        let (mut x, grid) = self.patch_embed.forward(currents, time);
+        grid.see("stages.0", &x);
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, grid, time);
-            see_swapped(&format!("stages.{}", i + 1), &x, grid);
+            grid.see(&format!("stages.{}", i + 1), &x);
         }
+        let grid = match self.config.embedding {
+            Embedding::Sequence => [1, 64],
+            _ => grid.size,
+        };
         vec![map(&x, grid)]
     }
 
@@ -256,7 +413,10 @@ impl Network for Sdt {
     fn stage_info(&self) -> Vec<Stage> {
         vec![Stage {
             channels: self.config.width,
-            stride: 4,
+            stride: match self.config.embedding {
+                Embedding::Sequence => 16,
+                _ => 4,
+            },
         }]
     }
 
@@ -267,6 +427,13 @@ impl Network for Sdt {
     }
 
     fn check_input(&self, height: i64, width: i64) -> Result<(), String> {
-        any_size("SDT", height, width)
+        match self.config.embedding {
+            Embedding::Sequence => check_length(height, width),
+            _ => any_size("SDT", height, width),
+        }
+    }
+
+    fn input_form(&self) -> InputForm {
+        self.config.embedding.input_form()
     }
 }

@@ -5,12 +5,14 @@
 
 use super::network::Network;
 use super::parts::{
-    AttentionConfig, Layout, Naming, QkvAttention, Unit, any_size, grid, map, see_tokens, seen_as,
-    tokens,
+    AttentionConfig, Embedding, Layout, Naming, Product, Projection, QkvAttention, Unit, any_size,
+    grid, map, see_tokens, seen_as, tokens,
 };
+use super::rep_conv::RepUnit;
+use super::sequence::{Residual, SequenceStem, check_length};
 use super::stem::{POOLS_CIFAR, POOLS_IMAGENET, PatchSplitting};
 use super::time::{Neurons, Time};
-use crate::Stage;
+use crate::{InputForm, Stage};
 use tch::{Tensor, nn};
 use zoo_ops::spike_attention::Order;
 use zoo_ops::{Linear, Stored};
@@ -37,6 +39,10 @@ pub struct Config {
     pub depth: usize,
     /// Scale of the attention, whatever the width of a head.
     pub scale: f64,
+    /// What makes tokens.
+    pub embedding: Embedding,
+    /// What makes queries, keys and values.
+    pub projection: Projection,
 }
 
 impl Config {
@@ -48,6 +54,8 @@ impl Config {
             heads: 12,
             depth: 4,
             scale: 0.125,
+            embedding: Embedding::PatchSplitting,
+            projection: Projection::Linear,
         }
     }
 
@@ -96,19 +104,22 @@ impl Config {
     }
 }
 
-/// x + attention(x), then x + mlp(x); each ends in neurons.
+/// Attention of spikes up to its last neurons.
 #[derive(Debug)]
-struct Block {
-    attn: QkvAttention,
-    proj: Unit,
-    fc: [Unit; 2],
-    layout: Layout,
-    out: String,
+enum Attention {
+    Linear {
+        attention: QkvAttention,
+        proj: Unit,
+    },
+    RepConv {
+        qkv: [RepUnit; 3],
+        product: Product,
+        proj: RepUnit,
+    },
 }
 
-impl Block {
-    fn new(p: &nn::Path, index: usize, config: &Config, neurons: &Neurons) -> Self {
-        let seen = seen_as("block", index, "attn");
+impl Attention {
+    fn new(p: &nn::Path, config: &Config, neurons: &Neurons, seen: &str) -> Self {
         let width = config.width;
         let naming = config.attention();
         let attention = AttentionConfig {
@@ -118,6 +129,59 @@ impl Block {
             order: Order::Scores,
             layout: config.layout(),
         };
+        let rep = |name: &str| RepUnit::new(p, name, naming.suffix, width, neurons);
+        match config.projection {
+            Projection::Linear => Attention::Linear {
+                attention: QkvAttention::new(p, attention, naming, neurons, seen),
+                proj: naming.unit(p, "proj", (width, width), neurons),
+            },
+            Projection::RepConv => Attention::RepConv {
+                qkv: ["q", "k", "v"].map(rep),
+                product: Product::new(p, attention, neurons, seen),
+                proj: rep("proj"),
+            },
+        }
+    }
+
+    fn forward(&self, x: &Tensor, grid: [i64; 2], time: &Time) -> Tensor {
+        match self {
+            Attention::Linear { attention, proj } => {
+                proj.forward(&attention.forward(x, time), time)
+            }
+            Attention::RepConv { qkv, product, proj } => {
+                let [q, k, v] = qkv.each_ref().map(|unit| unit.forward(x, grid, time));
+                proj.forward(&product.forward([&q, &k, &v], time), grid, time)
+            }
+        }
+    }
+
+    fn fuse(&mut self) {
+        match self {
+            Attention::Linear { attention, proj } => {
+                attention.fuse();
+                proj.fuse();
+            }
+            Attention::RepConv { qkv, proj, .. } => {
+                qkv.iter_mut().for_each(RepUnit::fuse);
+                proj.fuse();
+            }
+        }
+    }
+}
+
+/// x + attention(x), then x + mlp(x); each ends in neurons.
+#[derive(Debug)]
+struct Block {
+    attn: Attention,
+    fc: [Unit; 2],
+    layout: Layout,
+    out: String,
+}
+
+impl Block {
+    fn new(p: &nn::Path, index: usize, config: &Config, neurons: &Neurons) -> Self {
+        let seen = seen_as("block", index, "attn");
+        let width = config.width;
         if config.form == Form::ImageNet {
             never_called_norm(&(p / "norm1"), width);
             never_called_norm(&(p / "norm2"), width);
@@ -125,8 +189,7 @@ impl Block {
         let (attn, mlp) = (p / "attn", p / "mlp");
         let [wide, narrow] = [(width, 4 * width), (4 * width, width)];
         Block {
-            attn: QkvAttention::new(&attn, attention, naming, neurons, &seen),
-            proj: naming.unit(&attn, "proj", (width, width), neurons),
+            attn: Attention::new(&attn, config, neurons, &seen),
             fc: [
                 config.mlp().unit(&mlp, "fc1", wide, neurons),
                 config.mlp().unit(&mlp, "fc2", narrow, neurons),
@@ -138,7 +201,7 @@ impl Block {
 
     /// Tokens to tokens.
     fn forward(&self, x: &Tensor, grid: [i64; 2], time: &Time) -> Tensor {
-        let attended = self.proj.forward(&self.attn.forward(x, time), time);
+        let attended = self.attn.forward(x, grid, time);
         see_tokens(&self.out, &attended, self.layout, grid);
         let x = x + attended;
         let hidden = self.fc[0].forward(&x, time);
@@ -147,9 +210,15 @@ impl Block {
 
     fn fuse(&mut self) {
         self.attn.fuse();
-        self.proj.fuse();
         self.fc.iter_mut().for_each(Unit::fuse);
     }
+}
+
+/// What makes tokens of the input.
+#[derive(Debug)]
+enum Stem {
+    Map(PatchSplitting),
+    Sequence(SequenceStem),
 }
 
 /// A layer norm that is in the checkpoint and nowhere else.
@@ -161,22 +230,39 @@ fn never_called_norm(p: &nn::Path, width: i64) {
 /// The network.
 #[derive(Debug)]
 pub(super) struct Spikformer {
-    patch_embed: PatchSplitting,
+    patch_embed: Stem,
     blocks: Vec<Block>,
     head: Linear,
     config: Config,
 }
 
 impl Spikformer {
-    /// Builds the network under official names.
-    pub fn new(p: &nn::Path, config: Config, classes: i64, neurons: &Neurons) -> Self {
+    /// Builds the network under official names; `length` is that of sequences.
+    pub fn new(
+        p: &nn::Path,
+        config: Config,
+        (classes, length): (i64, i64),
+        neurons: &Neurons,
+    ) -> Self {
+        let (embed, block) = (p / "patch_embed", p / "block");
+        let widths = (3, config.width);
         let pools = match config.form {
             Form::Cifar => POOLS_CIFAR,
             Form::ImageNet => POOLS_IMAGENET,
         };
-        let (embed, block) = (p / "patch_embed", p / "block");
+        let patch_embed = match config.embedding {
+            Embedding::PatchSplitting => {
+                Stem::Map(PatchSplitting::new(&embed, widths, pools, true, neurons))
+            }
+            Embedding::TwoConvs => Stem::Map(PatchSplitting::two_convs(&embed, widths, neurons)),
+            Embedding::Sequence => {
+                let residual = Residual::Spikes;
+                let stem = SequenceStem::new(&embed, widths, length, residual, neurons);
+                Stem::Sequence(stem)
+            }
+        };
         Spikformer {
-            patch_embed: PatchSplitting::new(&embed, (3, config.width), pools, true, neurons),
+            patch_embed,
             blocks: (0..config.depth)
                 .map(|i| Block::new(&(&block / i), i, &config, neurons))
                 .collect(),
@@ -186,23 +272,34 @@ impl Spikformer {
     }
 
     fn stride(&self) -> i64 {
-        match self.config.form {
-            Form::Cifar => 4,
-            Form::ImageNet => 16,
+        match (self.config.form, self.config.embedding) {
+            (Form::Cifar, Embedding::PatchSplitting | Embedding::TwoConvs) => 4,
+            (Form::ImageNet, _) | (_, Embedding::Sequence) => 16,
         }
     }
 }
 
 impl Network for Spikformer {
     fn currents(&self, x: &Tensor) -> Tensor {
-        self.patch_embed.currents(x)
+        match &self.patch_embed {
+            Stem::Map(stem) => stem.currents(x),
+            Stem::Sequence(stem) => stem.currents(x),
+        }
     }
 
     fn stages(&self, currents: &Tensor, time: &Time) -> Vec<Tensor> {
         let layout = self.config.layout();
-        let embedded = self.patch_embed.forward(currents, time);
-        let grid = grid(&embedded);
-        let mut x = tokens(&embedded);
+        let (mut x, grid) = match &self.patch_embed {
+            Stem::Map(stem) => {
+                let embedded = stem.forward(currents, time);
+                (tokens(&embedded), grid(&embedded))
+            }
+            Stem::Sequence(stem) => {
+                let x = stem.forward(currents, time);
+                let count = x.size()[1];
+                (x, [1, count])
+            }
+        };
         see_tokens("stages.0", &x, layout, grid);
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, grid, time);
@@ -223,12 +320,22 @@ impl Network for Spikformer {
     }
 
     fn fuse(&mut self) {
-        self.patch_embed.fuse();
+        match &mut self.patch_embed {
+            Stem::Map(stem) => stem.fuse(),
+            Stem::Sequence(stem) => stem.fuse(),
+        }
         self.blocks.iter_mut().for_each(Block::fuse);
         self.head.fuse();
     }
 
     fn check_input(&self, height: i64, width: i64) -> Result<(), String> {
-        any_size("Spikformer", height, width)
+        match self.config.embedding {
+            Embedding::Sequence => check_length(height, width),
+            _ => any_size("Spikformer", height, width),
+        }
+    }
+
+    fn input_form(&self) -> InputForm {
+        self.config.embedding.input_form()
     }
 }

@@ -5,12 +5,12 @@ use super::time::{Neurons, Spikes, Time};
 use tch::{Tensor, nn};
 use zoo_ops::{Activation, ConvBn};
 
-/// Four convolutions with neurons, some followed by a pool, and a convolution of positions beside them.
+/// Convolutions with neurons, some followed by a pool, and a convolution of positions beside them.
 #[derive(Debug)]
 pub(super) struct PatchSplitting {
-    convs: [ConvBn; 4],
-    lifs: [Spikes; 4],
-    pools: [bool; 4],
+    convs: Vec<ConvBn>,
+    lifs: Vec<Spikes>,
+    pools: Vec<bool>,
     position: ConvBn,
     position_lif: Option<Spikes>,
 }
@@ -30,10 +30,27 @@ impl PatchSplitting {
         neurons: &Neurons,
     ) -> Self {
         let widths = stem_widths(inputs, width);
+        Self::of(p, &widths, &pools, position_spikes, neurons)
+    }
+
+    /// STEP's `conv2_embed`: two convolutions, each with a pool, in place of the four.
+    pub fn two_convs(p: &nn::Path, (inputs, width): (i64, i64), neurons: &Neurons) -> Self {
+        Self::of(p, &[inputs, width / 4, width], &[true; 2], true, neurons)
+    }
+
+    fn of(
+        p: &nn::Path,
+        widths: &[i64],
+        pools: &[bool],
+        position_spikes: bool,
+        neurons: &Neurons,
+    ) -> Self {
+        let width = widths[pools.len()];
+        let each = || widths.windows(2).enumerate();
         PatchSplitting {
-            convs: [0, 1, 2, 3].map(|i| stem_conv(p, i, widths[i], widths[i + 1])),
-            lifs: [0, 1, 2, 3].map(|i| stem_lif(p, i, widths[i + 1], neurons)),
-            pools,
+            convs: each().map(|(i, w)| stem_conv(p, i, w[0], w[1])).collect(),
+            lifs: each().map(|(i, w)| stem_lif(p, i, w[1], neurons)).collect(),
+            pools: pools.to_vec(),
             position: position_conv(p, width),
             position_lif: position_spikes.then(|| neurons.layer(p / "rpe_lif", width)),
         }
@@ -47,7 +64,7 @@ impl PatchSplitting {
     /// Those currents to a map [rows, width, H / stride, W / stride].
     pub fn forward(&self, currents: &Tensor, time: &Time) -> Tensor {
         let mut x = currents.shallow_clone();
-        for i in 0..4 {
+        for i in 0..self.convs.len() {
             if i > 0 {
                 x = self.convs[i].forward(&x);
             }

@@ -91,7 +91,7 @@ fn a_step_against_the_gradient_lowers_the_loss() {
     let options = options(NeuronKind::Lif, 2, TimeForm::Folded);
     let mut vs = nn::VarStore::new(Device::Cpu);
     let neurons = neurons(NeuronKind::Lif, 2, &options);
-    let net = spikformer::Spikformer::new(&vs.root(), config, 10, &neurons);
+    let net = spikformer::Spikformer::new(&vs.root(), config, (10, 0), &neurons);
     let net = OverTime::new(net, &neurons.0, &options);
     fill(&mut vs);
     let x = wave(&[4, 3, 16, 16], 0.5);

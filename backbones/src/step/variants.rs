@@ -1,6 +1,7 @@
 //! The variants as data.
 
 use super::network::{Network, OverTime};
+use super::parts::{Embedding, Projection};
 use super::qkformer::{self, QkFormer};
 use super::sdt::{self, Sdt};
 use super::spikformer::{self, Spikformer};
@@ -44,6 +45,13 @@ pub(super) const IMAGENET_224: Preprocessing = Preprocessing {
     source: "Fancyssc/STEP cls/configs/*/imgnet.yml",
 };
 
+/// Rows of the CIFAR image one after another.
+pub(super) const SEQUENCE: Preprocessing = Preprocessing {
+    size: (1, 1024),
+    source: "Fancyssc/STEP cls/configs/*/scifar10.yml",
+    ..CIFAR
+};
+
 /// A figure of STEP's own reproduction on CIFAR-10, in percent.
 pub(super) const fn reproduced(top1: f64) -> Reported {
     Reported::new(
@@ -53,6 +61,9 @@ pub(super) const fn reproduced(top1: f64) -> Reported {
     )
     .on(CIFAR_10)
 }
+
+/// CIFAR-10 as a sequence of pixels.
+const SEQUENTIAL_CIFAR_10: &str = "sequential CIFAR-10";
 
 /// Checkpoints of all of STEP's runs; the folder of each names its model, data set, neuron and seed.
 pub(super) const WEIGHTS: &[WeightFile] = &[WeightFile {
@@ -92,11 +103,13 @@ fn network<N: Network + 'static>(
 }
 
 fn spikformer(p: &nn::Path, config: spikformer::Config, o: &BuildOptions) -> Box<dyn Backbone> {
-    network(o, |neurons| Spikformer::new(p, config, o.classes, neurons))
+    let sizes = (o.classes, o.size[1]);
+    network(o, |neurons| Spikformer::new(p, config, sizes, neurons))
 }
 
 fn sdt(p: &nn::Path, config: sdt::Config, o: &BuildOptions) -> Box<dyn Backbone> {
-    network(o, |neurons| Sdt::new(p, config, o.classes, neurons))
+    let sizes = (o.classes, o.size[1]);
+    network(o, |neurons| Sdt::new(p, config, sizes, neurons))
 }
 
 fn qkformer(p: &nn::Path, config: qkformer::Config, o: &BuildOptions) -> Box<dyn Backbone> {
@@ -192,6 +205,92 @@ pub static VARIANTS: &[Variant] = &[
         params: 9_318_650,
         reported: &[reproduced(95.53)],
         build: |p, o| spikingformer(p, spikingformer::Config::cifar(), o),
+        ..CIFAR_VARIANT
+    },
+    Variant {
+        name: "step-spikformer-cifar-repconv",
+        aliases: &["spikformer_repconv", "spikformer_cifar_repconv"],
+        params: 11_745_532,
+        reported: &[reproduced(95.57)],
+        build: |p, o| {
+            let config = spikformer::Config {
+                projection: Projection::RepConv,
+                ..spikformer::Config::cifar()
+            };
+            spikformer(p, config, o)
+        },
+        ..CIFAR_VARIANT
+    },
+    Variant {
+        name: "step-spikformer-cifar-conv2",
+        aliases: &["spikformer_conv2", "spikformer_cifar_conv2"],
+        params: 8_786_472,
+        reported: &[reproduced(91.92)],
+        build: |p, o| {
+            let config = spikformer::Config {
+                embedding: Embedding::TwoConvs,
+                ..spikformer::Config::cifar()
+            };
+            spikformer(p, config, o)
+        },
+        ..CIFAR_VARIANT
+    },
+    Variant {
+        name: "step-spikformer-scifar",
+        aliases: &["spikformer_scifar", "spikformer_cifar_scifar"],
+        params: 8_053_514,
+        reported: &[reproduced(84.26).on(SEQUENTIAL_CIFAR_10)],
+        preprocessing: SEQUENCE,
+        build: |p, o| {
+            let config = spikformer::Config {
+                embedding: Embedding::Sequence,
+                ..spikformer::Config::cifar()
+            };
+            spikformer(p, config, o)
+        },
+        ..CIFAR_VARIANT
+    },
+    Variant {
+        name: "step-sdt-cifar-repconv",
+        aliases: &["sdt_repconv", "sdt_cifar_repconv"],
+        params: 12_374_774,
+        reported: &[reproduced(96.48)],
+        build: |p, o| {
+            let config = sdt::Config {
+                projection: Projection::RepConv,
+                ..sdt::Config::cifar()
+            };
+            sdt(p, config, o)
+        },
+        ..CIFAR_VARIANT
+    },
+    Variant {
+        name: "step-sdt-cifar-conv2",
+        aliases: &["sdt_conv2", "sdt_cifar_conv2"],
+        params: 9_276_210,
+        reported: &[reproduced(93.03)],
+        build: |p, o| {
+            let config = sdt::Config {
+                embedding: Embedding::TwoConvs,
+                ..sdt::Config::cifar()
+            };
+            sdt(p, config, o)
+        },
+        ..CIFAR_VARIANT
+    },
+    Variant {
+        name: "step-sdt-scifar",
+        aliases: &["sdt_scifar", "sdt_cifar_scifar"],
+        params: 7_973_300,
+        reported: &[reproduced(82.31).on(SEQUENTIAL_CIFAR_10)],
+        preprocessing: SEQUENCE,
+        build: |p, o| {
+            let config = sdt::Config {
+                embedding: Embedding::Sequence,
+                ..sdt::Config::cifar()
+            };
+            sdt(p, config, o)
+        },
         ..CIFAR_VARIANT
     },
 ];
