@@ -23,6 +23,11 @@ pub enum InputForm {
         /// T.
         steps: i64,
     },
+    /// Frames of events, channels before time [B, channels, T, H, W].
+    Clips {
+        /// T.
+        steps: i64,
+    },
     /// Pixels as a sequence [B, channels, L]: height 1, width L.
     Sequence,
     /// Point clouds [B, N, channels]: height 1, width N.
@@ -35,6 +40,7 @@ impl InputForm {
         match self {
             InputForm::Images => vec![batch, channels, height, width],
             InputForm::Frames { steps } => vec![batch, steps, channels, height, width],
+            InputForm::Clips { steps } => vec![batch, channels, steps, height, width],
             InputForm::Sequence => vec![batch, channels, width],
             InputForm::Points => vec![batch, width, channels],
         }
@@ -44,7 +50,9 @@ impl InputForm {
     pub fn size(self, shape: &[i64], channels: i64) -> Option<[i64; 2]> {
         let size = match (self, shape) {
             (InputForm::Images, [_, _, height, width]) => [*height, *width],
-            (InputForm::Frames { .. }, [_, _, _, height, width]) => [*height, *width],
+            (InputForm::Frames { .. } | InputForm::Clips { .. }, [_, _, _, height, width]) => {
+                [*height, *width]
+            }
             (InputForm::Sequence, [_, _, length]) => [1, *length],
             (InputForm::Points, [_, points, _]) => [1, *points],
             _ => return None,
@@ -59,6 +67,9 @@ impl fmt::Display for InputForm {
             InputForm::Images => f.write_str("[batch, channels, height, width]"),
             InputForm::Frames { steps } => {
                 write!(f, "[batch, {steps} steps, channels, height, width]")
+            }
+            InputForm::Clips { steps } => {
+                write!(f, "[batch, channels, {steps} steps, height, width]")
             }
             InputForm::Sequence => f.write_str("[batch, channels, length]"),
             InputForm::Points => f.write_str("[batch, points, channels]"),

@@ -19,6 +19,13 @@ static FAMILIES: &[&[Variant]] = &[
     shvit::VARIANTS,
     sparsifiner::VARIANTS,
     step::VARIANTS,
+    step::sglformer::VARIANTS,
+    step::spikf_semm::VARIANTS,
+    step::spikformer_es::VARIANTS,
+    step::spikingresformer::VARIANTS,
+    step::spt::VARIANTS,
+    step::swformer::VARIANTS,
+    step::tim::VARIANTS,
     vit::VARIANTS,
 ];
 

@@ -307,11 +307,15 @@ fn observe(
     session: &Session,
     input: &Tensor,
 ) -> Result<BTreeMap<String, Tensor>, SessionError> {
-    if !spiking::has_rates(record) {
-        return session.record(input);
-    }
-    let (mut seen, work) = session.observe(input)?;
-    seen.extend(spiking::rates(record, &work));
+    let mut seen = if spiking::has_rates(record) {
+        let (mut seen, work) = session.observe(input)?;
+        seen.extend(spiking::rates(record, &work));
+        seen
+    } else {
+        session.record(input)?
+    };
+    spiking::stages(record, &mut seen);
+    spiking::without_batch(record, &mut seen);
     Ok(seen)
 }
 

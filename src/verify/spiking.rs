@@ -41,6 +41,28 @@ pub(super) fn rates(record: &Record, work: &Work) -> BTreeMap<String, Tensor> {
     rates
 }
 
+/// `stages.i` is the output of the module that `config.stages` names, where the model shows that.
+pub(super) fn stages(record: &Record, seen: &mut BTreeMap<String, Tensor>) {
+    let names = record.config.get("stages").and_then(Value::as_array);
+    for (i, module) in names.into_iter().flatten().enumerate() {
+        if let Some(shown) = module.as_str().and_then(|name| seen.get(name)) {
+            let shown = shown.shallow_clone();
+            seen.insert(format!("stages.{i}"), shown);
+        }
+    }
+}
+
+/// Official code that averages over the batch gives the logits of one image without an axis for it.
+pub(super) fn without_batch(record: &Record, seen: &mut BTreeMap<String, Tensor>) {
+    let (Some(recorded), Some(found)) = (record.outputs.get("logits"), seen.get("logits")) else {
+        return;
+    };
+    if found.size().split_first() == Some((&1, recorded.as_slice())) {
+        let squeezed = found.squeeze_dim(0);
+        seen.insert("logits".to_owned(), squeezed);
+    }
+}
+
 /// `config.overrides`: tensors that are constants after the formula fill, one number or one for each element.
 pub(super) fn overrides(record: &Record) -> BTreeMap<String, Vec<f32>> {
     let Some(overrides) = record.config.get("overrides").and_then(Value::as_object) else {

@@ -12,11 +12,18 @@ mod qkformer;
 mod rep_conv;
 mod sdt;
 mod sequence;
+pub mod sglformer;
+pub mod spikf_semm;
 mod spikformer;
+pub mod spikformer_es;
 mod spikingformer;
+pub mod spikingresformer;
+pub mod spt;
 mod stem;
+pub mod swformer;
 #[cfg(test)]
 mod tests;
+pub mod tim;
 mod time;
 mod variants;
 

@@ -20,8 +20,27 @@ pub(super) trait Network: Debug + Send {
         last.mean_dim([2i64, 3].as_slice(), false, None::<Kind>)
     }
 
+    /// Features [B, C] of the last map, averaged over time.
+    fn features(&self, last: &Tensor, time: &Time) -> Tensor {
+        time.mean(&self.pool(last, time))
+    }
+
     /// Features averaged over time [B, C] to logits.
     fn classify(&self, features: &Tensor) -> Tensor;
+
+    /// Inputs by time: those of all steps, or of one where all are the same.
+    fn encode(&self, x: &Tensor, _steps: i64) -> ByTime {
+        match self.input_form() {
+            InputForm::Frames { .. } => ByTime::Each(x.transpose(0, 1).flatten(0, 1)),
+            InputForm::Clips { .. } => ByTime::Each(x.permute([2, 0, 1, 3, 4]).flatten(0, 1)),
+            _ => ByTime::Same(x.shallow_clone()),
+        }
+    }
+
+    /// Whether one step can be taken after another through the whole network.
+    fn stepwise(&self) -> bool {
+        true
+    }
 
     /// As [`Backbone::stage_info`].
     fn stage_info(&self) -> Vec<Stage>;
@@ -31,6 +50,12 @@ pub(super) trait Network: Debug + Send {
 
     /// As [`Backbone::check_input`].
     fn check_input(&self, height: i64, width: i64) -> Result<(), String>;
+
+    /// As [`Backbone::float32_tolerance`]. Rounding flips spikes near their thresholds: up to 9e-2 was measured of the
+    /// official code and of this, with weights of no training.
+    fn float32_tolerance(&self) -> f64 {
+        0.1
+    }
 
     /// As [`Backbone::input_channels`].
     fn input_channels(&self) -> i64 {
@@ -56,10 +81,10 @@ impl<N: Network> OverTime<N> {
     /// `neuron` tells whether single steps can be taken at all.
     pub fn new(network: N, neuron: &NeuronConfig, options: &BuildOptions) -> Self {
         OverTime {
+            stepwise: neuron.stepwise() && network.stepwise(),
             network,
             steps: neuron.steps,
             form: options.spiking.time,
-            stepwise: neuron.stepwise(),
         }
     }
 
@@ -70,26 +95,23 @@ impl<N: Network> OverTime<N> {
     }
 
     /// The first currents: of all steps [T * B, ..], or of one [B, ..] where all are the same.
-    fn currents(&self, x: &Tensor) -> Currents {
-        match self.network.input_form() {
-            InputForm::Frames { .. } => {
-                let by_time = x.transpose(0, 1).flatten(0, 1);
-                Currents::Each(self.network.currents(&by_time))
-            }
+    fn currents(&self, x: &Tensor) -> ByTime {
+        match self.network.encode(x, self.steps) {
+            ByTime::Each(x) => ByTime::Each(self.network.currents(&x)),
             // The work of the published form is recorded, which repeats the image.
-            _ if work::recording() => {
-                let repeated = Time::folded(self.steps).repeat(x);
-                Currents::Each(self.network.currents(&repeated))
+            ByTime::Same(x) if work::recording() => {
+                let repeated = Time::folded(self.steps).repeat(&x);
+                ByTime::Each(self.network.currents(&repeated))
             }
-            _ => Currents::Same(self.network.currents(x)),
+            ByTime::Same(x) => ByTime::Same(self.network.currents(&x)),
         }
     }
 
     fn folded<T>(&self, x: &Tensor, f: impl FnOnce(&Tensor, &Time) -> T) -> T {
         let time = Time::folded(self.steps);
         work::over_steps(self.steps, || match self.currents(x) {
-            Currents::Each(currents) => f(&currents, &time),
-            Currents::Same(currents) => f(&time.repeat(&currents), &time),
+            ByTime::Each(currents) => f(&currents, &time),
+            ByTime::Same(currents) => f(&time.repeat(&currents), &time),
         })
     }
 
@@ -100,10 +122,8 @@ impl<N: Network> OverTime<N> {
         let mut sums: Vec<Tensor> = Vec::new();
         for step in 0..self.steps {
             let given = match &currents {
-                Currents::Each(all) => {
-                    f(&all.unflatten(0, [self.steps, -1]).select(0, step), &time)
-                }
-                Currents::Same(each) => f(each, &time),
+                ByTime::Each(all) => f(&all.unflatten(0, [self.steps, -1]).select(0, step), &time),
+                ByTime::Same(each) => f(each, &time),
             };
             sums = if sums.is_empty() {
                 given
@@ -121,10 +141,11 @@ impl<N: Network> OverTime<N> {
     }
 }
 
-enum Currents {
-    /// Of every step.
+/// What enters a network.
+pub(super) enum ByTime {
+    /// Of every step [T * B, ..], time slowest.
     Each(Tensor),
-    /// Of one step, like all others.
+    /// Of one step [B, ..], like all others.
     Same(Tensor),
 }
 
@@ -149,7 +170,11 @@ impl<N: Network> Backbone for OverTime<N> {
             let pooled = |currents: &Tensor, time: &Time| vec![self.pooled(currents, time)];
             return self.stepwise(x, pooled).remove(0);
         }
-        self.folded(x, |currents, time| time.mean(&self.pooled(currents, time)))
+        self.folded(x, |currents, time| {
+            let maps = self.network.stages(currents, time);
+            let last = maps.last().expect("a network has a stage");
+            self.network.features(last, time)
+        })
     }
 
     fn classify(&self, features: &Tensor) -> Tensor {
@@ -168,9 +193,8 @@ impl<N: Network> Backbone for OverTime<N> {
         self.network.input_form()
     }
 
-    /// Rounding flips spikes near their thresholds: up to 6e-2 was measured, with weights of no training.
     fn float32_tolerance(&self) -> f64 {
-        0.1
+        self.network.float32_tolerance()
     }
 
     fn check_input(&self, height: i64, width: i64) -> Result<(), String> {

@@ -156,6 +156,49 @@ impl Unit {
     }
 }
 
+/// S(BN(Conv(x))) on maps.
+#[derive(Debug)]
+pub(super) struct MapUnit {
+    conv: ConvBn,
+    lif: Spikes,
+}
+
+impl MapUnit {
+    /// The layers `conv`, `norm` and `lif` below `p`.
+    pub fn new(
+        p: &nn::Path,
+        [conv, norm, lif]: [&str; 3],
+        (inputs, out): (i64, i64),
+        config: ConvConfig,
+        neurons: &Neurons,
+    ) -> Self {
+        MapUnit {
+            conv: ConvBn::new(p / conv, p / norm, inputs, out, config),
+            lif: neurons.layer(p / lif, out),
+        }
+    }
+
+    /// The currents, where no time passes before the neurons.
+    pub fn currents(&self, x: &Tensor) -> Tensor {
+        self.conv.forward(x)
+    }
+
+    /// Those currents to spikes.
+    pub fn fire(&self, currents: &Tensor, time: &Time) -> Tensor {
+        self.lif.forward(currents, time)
+    }
+
+    /// Maps to spikes.
+    pub fn forward(&self, x: &Tensor, time: &Time) -> Tensor {
+        self.fire(&self.currents(x), time)
+    }
+
+    /// Folds the norm.
+    pub fn fuse(&mut self) {
+        self.conv.fuse();
+    }
+}
+
 /// Heads, scale and order of products of a [`Product`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttentionConfig {
@@ -292,4 +335,10 @@ pub(super) fn any_size(name: &str, height: i64, width: i64) -> Result<(), String
     Err(format!(
         "{name} takes any size from 1x1, not {height}x{width}"
     ))
+}
+
+/// A layer norm that is in the checkpoint and nowhere else.
+pub(super) fn never_called_norm(p: &nn::Path, width: i64) {
+    let _weight = p.ones("weight", &[width]);
+    let _bias = p.zeros("bias", &[width]);
 }

@@ -6,7 +6,7 @@
 use super::network::Network;
 use super::parts::{
     AttentionConfig, Embedding, Layout, Naming, Product, Projection, QkvAttention, Unit, any_size,
-    grid, map, see_tokens, seen_as, tokens,
+    grid, map, never_called_norm, see_tokens, seen_as, tokens,
 };
 use super::rep_conv::RepUnit;
 use super::sequence::{Residual, SequenceStem, check_length};
@@ -219,12 +219,6 @@ impl Block {
 enum Stem {
     Map(PatchSplitting),
     Sequence(SequenceStem),
-}
-
-/// A layer norm that is in the checkpoint and nowhere else.
-fn never_called_norm(p: &nn::Path, width: i64) {
-    let _weight = p.ones("weight", &[width]);
-    let _bias = p.zeros("bias", &[width]);
 }
 
 /// The network.

@@ -47,6 +47,26 @@ impl Time {
         }
     }
 
+    /// What was kept under `key` in the step before; nothing at the first step, or where all are taken at once.
+    pub fn recall(&self, key: &str) -> Option<Tensor> {
+        match self {
+            Time::Folded { .. } => None,
+            Time::Step(states) => {
+                let states = states.borrow();
+                let kept = states.get(key)?.potential.as_ref()?;
+                Some(kept.shallow_clone())
+            }
+        }
+    }
+
+    /// Keeps a value for the next step.
+    pub fn keep(&self, key: &str, value: &Tensor) {
+        if let Time::Step(states) = self {
+            let mut states = states.borrow_mut();
+            states.entry(key.to_owned()).or_default().potential = Some(value.shallow_clone());
+        }
+    }
+
     /// Rows [T * B, ..] averaged over the steps of this pass: [B, ..].
     pub fn mean(&self, x: &Tensor) -> Tensor {
         x.unflatten(0, [self.steps(), -1])

@@ -18,7 +18,7 @@ use zoo_ops::spiking::{NeuronConfig, NeuronKind};
 const STEPS: i64 = 4;
 
 /// The neurons of a network whose published ones are `published`, for `steps` unless the caller wants others.
-pub(super) fn neurons(published: NeuronKind, steps: i64, options: &BuildOptions) -> Neurons {
+fn neurons(published: NeuronKind, steps: i64, options: &BuildOptions) -> Neurons {
     let kind = options.spiking.neuron.unwrap_or(published);
     let steps = options.spiking.steps.unwrap_or(steps);
     // Whatever a neuron's own default, STEP's configurations say threshold 1.
@@ -94,12 +94,29 @@ pub(super) const IMAGENET_VARIANT: Variant = Variant {
 };
 
 /// A network with STEP's LIF neurons over its four steps, unless the caller wants others.
-fn network<N: Network + 'static>(
+pub(super) fn network<N: Network + 'static>(
     options: &BuildOptions,
     build: impl FnOnce(&Neurons) -> N,
 ) -> Box<dyn Backbone> {
-    let neurons = neurons(NeuronKind::Lif, STEPS, options);
-    Box::new(OverTime::new(build(&neurons), &neurons.0, options))
+    network_of((NeuronKind::Lif, STEPS), options, build)
+}
+
+/// A network with these neurons over these steps, unless the caller wants others.
+pub(super) fn network_of<N: Network + 'static>(
+    (published, steps): (NeuronKind, i64),
+    options: &BuildOptions,
+    build: impl FnOnce(&Neurons) -> N,
+) -> Box<dyn Backbone> {
+    over_time(&neurons(published, steps, options), options, build)
+}
+
+/// A network with exactly these neurons.
+pub(super) fn over_time<N: Network + 'static>(
+    neurons: &Neurons,
+    options: &BuildOptions,
+    build: impl FnOnce(&Neurons) -> N,
+) -> Box<dyn Backbone> {
+    Box::new(OverTime::new(build(neurons), &neurons.0, options))
 }
 
 fn spikformer(p: &nn::Path, config: spikformer::Config, o: &BuildOptions) -> Box<dyn Backbone> {
