@@ -17,6 +17,7 @@ use crate::{Backbone, BuildOptions, Interpolation, Preprocessing, Stage};
 use tch::{Tensor, nn};
 use zoo_ops::kolmogorov::{Base, Basis, ScoreMap, ScoreMapConfig};
 use zoo_ops::taps::{self, Tap};
+use zoo_ops::work;
 use zoo_ops::{
     Conv2d, ConvConfig, LayerNorm, Linear, Mlp, SelfAttention, TokenEmbedding, merge_heads,
     patch_map,
@@ -153,7 +154,7 @@ impl Block {
         } else {
             let sigma = map.sigma(&phi);
             self.sigma.see(&sigma);
-            sigma.matmul(&v)
+            work::matmul(&sigma, &v)
         };
         self.finish(&merge_heads(&mixed), x)
     }

@@ -11,6 +11,7 @@ mod variants;
 use crate::{Backbone, Stage};
 use tch::{Kind, Tensor, nn};
 use zoo_ops::taps::{self, Tap};
+use zoo_ops::work;
 use zoo_ops::{
     Activation, BatchNormLinear, ConvBn, ConvConfig, GroupNorm, SqueezeExcite, round_channels,
 };
@@ -189,11 +190,10 @@ impl SingleHeadAttention {
         let qkv = self.qkv.forward(&self.pre_norm.forward(x));
         let tokens = qkv.flatten(2, -1).transpose(1, 2);
         let qkv = tokens.split_with_sizes([QK_DIM, QK_DIM, self.partial], 2);
-        let scores = qkv[0].matmul(&qkv[1].transpose(1, 2)) * (QK_DIM as f64).powf(-0.5);
+        let scores = work::matmul(&qkv[0], &qkv[1].transpose(1, 2)) * (QK_DIM as f64).powf(-0.5);
         let attn = scores.softmax(-1, None::<Kind>);
         self.attn.see(&attn);
-        let out = attn
-            .matmul(&qkv[2])
+        let out = work::matmul(&attn, &qkv[2])
             .transpose(1, 2)
             .unflatten(2, [height, width]);
         self.attn_out.see(&out);

@@ -19,6 +19,7 @@ use crate::{Backbone, BuildOptions, Interpolation, Preprocessing, Reported, Stag
 use tch::{Kind, Tensor, nn};
 use zoo_ops::connectivity::{Connectivity, ConnectivityPredictor};
 use zoo_ops::taps::{self, Tap};
+use zoo_ops::work;
 use zoo_ops::{
     Activation, Conv2d, ConvBn, ConvConfig, LayerNorm, Linear, Mlp, SelfAttention, TokenEmbedding,
     merge_heads, patch_map,
@@ -147,7 +148,10 @@ impl Block {
             sparsity.add(&self.predictor, &found, self.tokens);
         }
         let patches = found.attend(&q, k, v, scale, self.fused);
-        Tensor::cat(&[class.matmul(v), patches].map(|t| merge_heads(&t)), 1)
+        Tensor::cat(
+            &[work::matmul(class, v), patches].map(|t| merge_heads(&t)),
+            1,
+        )
     }
 
     /// The class token of [`Block::forward`], [B, 1, C]: it is connected with every token.

@@ -1,6 +1,6 @@
 //! Multi-head self-attention over tokens, dense.
 
-use crate::{Derived, LayerNorm, Linear, gate_heads, onednn};
+use crate::{Derived, LayerNorm, Linear, gate_heads, onednn, work};
 use tch::{Device, Kind, Tensor, nn};
 
 /// softmax(q k^T * scale) v with queries [B, H, M, D], keys and values [B, H, N, D]; gives [B, H, M, D].
@@ -9,12 +9,23 @@ use tch::{Device, Kind, Tensor, nn};
 /// CUDA except f64, no gradient).
 pub fn dense_attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, fused: bool) -> Tensor {
     if fused && streaming_applies(q) {
+        let pairs = pairs_of(q, k);
+        work::attention(q, v, pairs, pairs);
         return Tensor::scaled_dot_product_attention::<Tensor>(
             q, k, v, None, 0.0, false, scale, false,
         );
     }
-    let scores = (q * scale).matmul(&k.transpose(-2, -1));
-    scores.softmax(-1, None::<Kind>).matmul(v)
+    let scores = work::matmul(&(q * scale), &k.transpose(-2, -1));
+    work::matmul(&scores.softmax(-1, None::<Kind>), v)
+}
+
+/// Pairs of a query and a key, queries [.., M, D] and keys [.., N, D].
+pub(crate) fn pairs_of(q: &Tensor, k: &Tensor) -> u64 {
+    let (width, keys) = match k.size().as_slice() {
+        [.., keys, width] => (*width, *keys),
+        _ => (1, 1),
+    };
+    q.numel() as u64 / width.max(1) as u64 * keys as u64
 }
 
 pub(crate) fn streaming_applies(q: &Tensor) -> bool {
@@ -100,14 +111,14 @@ impl SelfAttention {
         let Some(first) = &self.first else {
             let [q, k, v] = self.heads_of(x);
             let weights = weigh(&self.scores(&q.narrow(2, 0, 1), &k));
-            return merge_heads(&weights.matmul(&v));
+            return merge_heads(&work::matmul(&weights, &v));
         };
         first.mix(x, weigh)
     }
 
     /// Scaled scores [B, H, M, N] of queries [B, H, M, D] and keys [B, H, N, D].
     pub fn scores(&self, q: &Tensor, k: &Tensor) -> Tensor {
-        (q * self.scale()).matmul(&k.transpose(-2, -1))
+        work::matmul(&(q * self.scale()), &k.transpose(-2, -1))
     }
 
     /// The first query's attention weights [B, H, 1, N], where `absent` more keys have score zero.
@@ -206,15 +217,15 @@ impl FirstRow {
     /// Tokens [B, N, C] to [B, 1, C].
     fn mix(&self, x: &Tensor, weigh: impl Fn(&Tensor) -> Tensor) -> Tensor {
         let first = x.narrow(1, 0, 1);
-        let q = first.matmul(&self.query[0].like(x).tr()) + self.query[1].like(x);
+        let q = work::matmul(&first, &self.query[0].like(x).tr()) + self.query[1].like(x);
         let q = q.unflatten(2, [self.heads, -1]).transpose(1, 2);
-        let over_channels = q.matmul(&self.key[0].like(x)).squeeze_dim(2);
+        let over_channels = work::matmul(&q, &self.key[0].like(x)).squeeze_dim(2);
         let offset = q.matmul(&self.key[1].like(x)).squeeze_dim(2);
-        let scores = over_channels.matmul(&x.transpose(1, 2)) + offset;
+        let scores = work::matmul(&over_channels, &x.transpose(1, 2)) + offset;
         let weights = weigh(&scores.unsqueeze(2)).squeeze_dim(2);
         let mass = weights.sum_dim_intlist(-1, true, None::<Kind>);
-        let gathered = weights.matmul(x).unsqueeze(2);
-        let values = gathered.matmul(&self.value[0].like(x));
+        let gathered = work::matmul(&weights, x).unsqueeze(2);
+        let values = work::matmul(&gathered, &self.value[0].like(x));
         merge_heads(&(values + mass.unsqueeze(3) * self.value[1].like(x)))
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::relative_position::RelativePosition2d;
 use crate::taps::Tap;
-use crate::{Conv2d, ConvConfig};
+use crate::{Conv2d, ConvConfig, work};
 use tch::{Kind, Tensor, nn};
 
 /// softmax(q k^T / sqrt(d) + position) v over all positions of a map whose size is fixed.
@@ -46,10 +46,10 @@ impl BottleneckAttention {
             .permute([2, 0, 3, 1, 4]);
         let [q, k, v] = [0, 1, 2].map(|i| qkv.get(i).flatten(0, 1));
         let position = self.position.logits(&q.unflatten(1, [height, width]));
-        let scores = (q * (dim as f64).powf(-0.5)).bmm(&k.transpose(1, 2));
+        let scores = work::matmul(&(q * (dim as f64).powf(-0.5)), &k.transpose(1, 2));
         let attn = position.add_to(&scores).softmax(-1, None::<Kind>);
         self.attn.see(&attn);
-        attn.bmm(&v)
+        work::matmul(&attn, &v)
             .unflatten(0, [-1, self.heads])
             .transpose(1, 2)
             .flatten(2, 3)

@@ -1,6 +1,6 @@
 //! Causal depthwise convolution along tokens.
 
-use crate::Derived;
+use crate::{Derived, work};
 use tch::{Tensor, nn};
 
 /// y_t = bias + sum over j of weight_j x_(t - K + 1 + j), channel by channel, zeros before the first token.
@@ -31,15 +31,17 @@ impl CausalConv {
         let Some(taps) = &self.taps else {
             let padded = x.transpose(1, 2).constant_pad_nd([kernel - 1, 0]);
             let y = padded.conv1d(&self.weight, Some(&self.bias), 1, 0, 1, channels);
+            work::convolution(x, &self.weight, true, &y);
             return y.transpose(1, 2);
         };
         let tokens = x.size()[1];
         let padded = x.constant_pad_nd([0, 0, kernel - 1, 0]);
-        taps.iter()
-            .enumerate()
-            .fold(self.bias.shallow_clone(), |y, (j, tap)| {
-                y.addcmul(&padded.narrow(1, j as i64, tokens), &tap.like(x))
-            })
+        let sum = |y: Tensor, (j, tap): (usize, &Derived)| {
+            y.addcmul(&padded.narrow(1, j as i64, tokens), &tap.like(x))
+        };
+        let y = taps.iter().enumerate().fold(self.bias.shallow_clone(), sum);
+        work::convolution(x, &self.weight, true, &y);
+        y
     }
 
     /// Works on tokens as they lie in memory from now on: K multiply-adds, no transposes.

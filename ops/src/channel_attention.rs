@@ -1,5 +1,6 @@
 //! Efficient channel attention (ECA-Net, Wang et al., 2020).
 
+use crate::work;
 use tch::{Kind, Tensor, nn};
 
 /// x * sigmoid(conv1d(mean(x))), where the convolution runs along the channels. Name: `conv.weight` [1, 1, k].
@@ -28,10 +29,10 @@ impl EfficientChannelAttention {
     /// [B, C, H, W] to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let pooled = x.mean_dim([2i64, 3].as_slice(), false, None::<Kind>);
-        let gate = pooled
-            .unsqueeze(1)
-            .conv1d(&self.weight, None::<&Tensor>, 1, self.padding, 1, 1)
-            .sigmoid();
+        let row = pooled.unsqueeze(1);
+        let logits = row.conv1d(&self.weight, None::<&Tensor>, 1, self.padding, 1, 1);
+        work::convolution(&row, &self.weight, false, &logits);
+        let gate = logits.sigmoid();
         x * gate.transpose(1, 2).unsqueeze(-1)
     }
 }

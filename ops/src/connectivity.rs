@@ -10,9 +10,9 @@
 //! The fused form (CPU, f32 and bf16) computes the kept pairs only, and never holds scores, mask or map. Choosing is then
 //! what costs: the scores of all N keys and the search for the best of them take about as long as attending does.
 
-use crate::attention::streaming_applies;
+use crate::attention::{pairs_of, streaming_applies};
 use crate::{Derived, Linear};
-use crate::{onednn, taps};
+use crate::{onednn, taps, work};
 use tch::{Kind, Tensor, nn};
 
 mod kernel;
@@ -107,10 +107,10 @@ impl ConnectivityPredictor {
             .apply(&cheap.softmax(-1, None::<Kind>));
         let basis = self.basis(&coefficients);
         let scores = match live {
-            None => coefficients.matmul(&basis),
+            None => work::matmul(&coefficients, &basis),
             Some(live) => {
                 let columns = rows_at(&basis.tr(), live).transpose(1, 2);
-                coefficients.matmul(&columns.unsqueeze(1))
+                work::matmul(&coefficients, &columns.unsqueeze(1))
             }
         };
         let connections = match live {
@@ -145,6 +145,9 @@ impl ConnectivityPredictor {
         }
         let keys = q.size()[2];
         let patches = q.slice(2, 1, None, 1);
+        if work::recording() {
+            self.report(&patches, [q, k, v], live);
+        }
         let basis = folded.basis.like(q);
         let (basis, connections) = match live {
             None => (basis.unsqueeze(0), self.config.connections),
@@ -164,6 +167,14 @@ impl ConnectivityPredictor {
             scale,
             absent: self.config.tokens - keys,
         }))
+    }
+
+    /// Reports the products of the fused kernel: only the pairs that are connected, and all of the class token.
+    fn report(&self, patches: &Tensor, [q, k, v]: [&Tensor; 3], live: Option<&Tensor>) {
+        let found = work::aside(|| self.predict(patches, k, live));
+        let connected = found.mask.sum(Kind::Int64).int64_value(&[]) as u64;
+        let of_class = pairs_of(&q.narrow(2, 0, 1), k);
+        work::attention(q, v, connected + of_class, pairs_of(q, k));
     }
 
     /// |proj_back_n|^T [K, N] with its small entries zeroed, like `x`.
@@ -188,8 +199,8 @@ impl ConnectivityPredictor {
             return folded.low_rank_scores(q, k, &down);
         }
         let q = self.proj_c_q.forward(q);
-        let k = self.proj_c_k.forward(k).transpose(-2, -1).matmul(&down);
-        q.matmul(&k) * self.scale()
+        let k = work::matmul(&self.proj_c_k.forward(k).transpose(-2, -1), &down);
+        work::matmul(&q, &k) * self.scale()
     }
 
     fn scale(&self) -> f64 {
@@ -238,11 +249,11 @@ impl Folded {
 
     fn low_rank_scores(&self, q: &Tensor, k: &Tensor, down: &Tensor) -> Tensor {
         let weight = down.sum_dim_intlist(-2, false, None::<Kind>).unsqueeze(-1);
-        let keys = down.transpose(-2, -1).matmul(k).matmul(&self.keys.like(k))
-            + weight * self.offset.like(k);
+        let reduced = work::matmul(&down.transpose(-2, -1), k);
+        let keys = work::matmul(&reduced, &self.keys.like(k)) + weight * self.offset.like(k);
         let width = q.size().last().copied().unwrap_or(0);
         let keys = keys.transpose(-2, -1);
-        q.matmul(&keys.narrow(-2, 0, width)) + keys.narrow(-2, width, 1)
+        work::matmul(q, &keys.narrow(-2, 0, width)) + keys.narrow(-2, width, 1)
     }
 }
 
@@ -303,7 +314,7 @@ impl Connectivity {
     /// Attention weights [B, H, L, 1 + L]: softmax of q k^T * scale over the connected keys; zeros in a row without any.
     pub fn weights(&self, q: &Tensor, k: &Tensor, scale: f64) -> Tensor {
         let cut = self.mask.logical_not();
-        let scores = (q * scale).matmul(&k.transpose(-2, -1));
+        let scores = work::matmul(&(q * scale), &k.transpose(-2, -1));
         let weights = scores
             .masked_fill(&cut, f64::NEG_INFINITY)
             .softmax(-1, None::<Kind>);
@@ -318,9 +329,11 @@ impl Connectivity {
     pub fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, fused: bool) -> Tensor {
         if fused && !self.may_be_empty && streaming_applies(q) {
             let mask = Some(&self.mask);
+            let pairs = pairs_of(q, k);
+            work::attention(q, v, pairs, pairs);
             return Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale, false);
         }
-        self.weights(q, k, scale).matmul(v)
+        work::matmul(&self.weights(q, k, scale), v)
     }
 }
 

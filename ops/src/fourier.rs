@@ -1,6 +1,6 @@
 //! The two-dimensional discrete Fourier transform as a mixer of tokens and channels.
 
-use crate::Derived;
+use crate::{Derived, work};
 use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
@@ -37,10 +37,10 @@ impl FourierMix {
     /// [B, N, channels] to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let columns = kept(self.channels);
-        let spectrum = x.matmul(&self.over_channels.like(x));
+        let spectrum = work::matmul(x, &self.over_channels.like(x));
         let [cos, sin] = self.tokens_like(x);
-        let half = cos.matmul(&spectrum.narrow(2, 0, columns))
-            - sin.matmul(&spectrum.narrow(2, columns, columns));
+        let half = work::matmul(&cos, &spectrum.narrow(2, 0, columns))
+            - work::matmul(&sin, &spectrum.narrow(2, columns, columns));
         let mirrored = half.narrow(2, 1, self.channels - columns).flip([1, 2]);
         // Token 0 is its own mirror image; flipping has put it last.
         Tensor::cat(&[half, mirrored.roll([1], [1])], 2)

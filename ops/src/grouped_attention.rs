@@ -14,8 +14,8 @@ mod view;
 pub use fused::{applies, attend};
 pub use pattern::{Bias, Pattern, Tiles};
 
-use crate::Regions;
 use crate::routing::gather_regions;
+use crate::{Regions, work};
 use tch::{Kind, Tensor};
 
 /// Softmax attention of each region's queries over the tokens of the regions listed for it.
@@ -91,7 +91,13 @@ impl GroupedAttention {
             scale: self.scale,
             bias: bias.as_ref().map_or(Bias::None, Bias::Pairs),
         };
-        attend(&by_head(q), &by_head(k), &by_head(v), &pattern)
+        let regions = self.regions.len();
+        let tokens = regions * self.regions.tokens();
+        let listed = index.map_or(1, |index| index.size()[2]);
+        let dense = (q.size()[0] * self.heads * tokens * tokens) as u64;
+        let [q, k, v] = [by_head(q), by_head(k), by_head(v)];
+        work::attention(&q, &v, dense * listed as u64 / regions as u64, dense);
+        attend(&q, &k, &v, &pattern)
     }
 
     fn partition(&self, x: &Tensor) -> Tensor {
@@ -111,12 +117,12 @@ pub fn softmax_attention(
     scale: f64,
     bias: Option<&Tensor>,
 ) -> Tensor {
-    let scores = (q * scale).matmul(&k.transpose(-2, -1));
+    let scores = work::matmul(&(q * scale), &k.transpose(-2, -1));
     let scores = match bias {
         Some(bias) => scores + bias,
         None => scores,
     };
-    scores.softmax(-1, None::<Kind>).matmul(v)
+    work::matmul(&scores.softmax(-1, None::<Kind>), v)
 }
 
 /// [.., T, heads * D] to a view [.., heads, T, D].

@@ -1,9 +1,10 @@
 //! Blocked local self-attention with halos (HaloNet, Vaswani et al., 2021), as timm's `HaloAttn` defines it.
 
+use crate::attention::pairs_of;
 use crate::partition::{HaloSide, Inside, from_blocks, halo_windows, to_blocks};
 use crate::relative_position::{PositionLogits, RelativePosition2d};
 use crate::taps::{self, Tap};
-use crate::{Conv2d, ConvConfig};
+use crate::{Conv2d, ConvConfig, work};
 use tch::{Kind, Tensor, nn};
 
 /// Sizes of a [`HaloAttention`].
@@ -169,18 +170,20 @@ impl HaloAttention {
     /// The definition: [N, bq bq, v_dim].
     fn attend(&self, parts: &Parts, position: &PositionLogits, sides: [HaloSide; 2]) -> Tensor {
         let q = parts.q.flatten(1, 2) * self.config.scale();
-        let scores = q.bmm(&parts.k.transpose(1, 2));
+        let scores = work::matmul(&q, &parts.k.transpose(1, 2));
         let attn = position.add_to(&scores).softmax(-1, None::<Kind>);
         if taps::recording() {
             self.pos_logits.see(&self.by_head(&position.sum(), sides));
             self.attn.see(&self.by_head(&attn, sides));
         }
-        attn.bmm(&parts.v)
+        work::matmul(&attn, &parts.v)
     }
 
     /// The same as one kernel that keeps no attention map.
     fn attend_fused(&self, parts: &Parts, position: &PositionLogits) -> Tensor {
         let one_head = |t: &Tensor| t.unsqueeze(1);
+        let pairs = pairs_of(&parts.q, &parts.k);
+        work::attention(&parts.q, &parts.v, pairs, pairs);
         Tensor::scaled_dot_product_attention(
             &one_head(&parts.q.flatten(1, 2)),
             &one_head(&parts.k),

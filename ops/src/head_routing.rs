@@ -10,6 +10,7 @@
 
 use crate::Linear;
 use crate::taps::{self, Tap};
+use crate::work::{self, Site};
 use tch::{Kind, Tensor, nn};
 
 /// Heads of a [`HeadRouter`]. The shared ones come first.
@@ -45,6 +46,7 @@ pub struct HeadRouter {
     routing: HeadRouting,
     gates: Tap,
     mask: Tap,
+    site: Site,
 }
 
 impl HeadRouter {
@@ -58,6 +60,7 @@ impl HeadRouter {
             balance: (routed > 0 && shared > 0).then(|| layer("wg_0", 2)),
             shared: (shared > 1).then(|| layer("wg_1", shared)),
             routing,
+            site: Site::at(p),
             gates: Tap::new(p, "gates"),
             mask: Tap::new(p, "route_mask"),
         }
@@ -98,6 +101,7 @@ impl HeadRouter {
             _ => logits.shallow_clone(),
         };
         self.gates.see(&gates);
+        work::heads(&self.site, &gates);
         gates
     }
 

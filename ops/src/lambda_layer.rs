@@ -1,6 +1,6 @@
 //! Lambda layer with local positions (LambdaNetworks, Bello, 2021), as timm's `LambdaLayer` defines it.
 
-use crate::{BatchNorm, Conv2d, ConvConfig};
+use crate::{BatchNorm, Conv2d, ConvConfig, work};
 use tch::{Kind, Tensor, nn};
 
 /// Sizes of a [`LambdaLayer`].
@@ -67,13 +67,13 @@ impl LambdaLayer {
             (q, v) = (norm_q.forward(&q), norm_v.forward(&v));
         }
         let k = k.flatten(2, 3).softmax(-1, None::<Kind>);
-        let content = k.matmul(&v.flatten(2, 3).transpose(1, 2));
+        let content = work::matmul(&k, &v.flatten(2, 3).transpose(1, 2));
         let lambdas = self.position_lambdas(&v) + content.unsqueeze(1);
         let q = q
             .flatten(2, 3)
             .transpose(1, 2)
             .unflatten(2, [heads, qk_dim]);
-        q.matmul(&lambdas)
+        work::matmul(&q, &lambdas)
             .flatten(2, 3)
             .transpose(1, 2)
             .unflatten(2, [height, width])
@@ -82,16 +82,11 @@ impl LambdaLayer {
     /// [B, v, H, W] to [B, H W, qk_dim, v]: every channel of the values under the same filters.
     fn position_lambdas(&self, v: &Tensor) -> Tensor {
         let padding = self.config.receptive / 2;
-        v.flatten(0, 1)
-            .unsqueeze(1)
-            .conv2d(
-                &self.filters.squeeze_dim(-1),
-                Some(&self.filter_bias),
-                1,
-                padding,
-                1,
-                1,
-            )
+        let filters = self.filters.squeeze_dim(-1);
+        let planes = v.flatten(0, 1).unsqueeze(1);
+        let filtered = planes.conv2d(&filters, Some(&self.filter_bias), 1, padding, 1, 1);
+        work::convolution(&planes, &filters, true, &filtered);
+        filtered
             .flatten(2, 3)
             .unflatten(0, [-1, self.v_dim])
             .permute([0, 3, 2, 1])

@@ -10,7 +10,7 @@
 //! window of a 14 x 14 map (claimed: 169), 400 in tiles of larger maps. Cut windows: one strided view of the
 //! padded map for each of the kernel's offsets, and exactly kernel^2 products.
 
-use crate::{Derived, PerMap, Regions, crop};
+use crate::{Derived, PerMap, Regions, crop, work};
 use tch::{Device, Kind, Tensor};
 
 /// Queries along a side of a tile, where a map is tiled.
@@ -121,6 +121,8 @@ impl Neighborhood {
     /// Where a cut window has no key the product is 0.
     pub fn scores(&self, q: &Tensor, k: &Tensor) -> Tensor {
         if self.border == Border::Cut {
+            let outputs = q.numel() as i64 / q.size()[4] * self.slots();
+            work::elementwise(q, k, q.numel() as i64 * self.slots(), outputs);
             let products: Vec<Tensor> = self
                 .offsets(k)
                 .map(|key| (q * key).sum_dim_intlist(-1, false, None::<Kind>))
@@ -129,7 +131,7 @@ impl Neighborhood {
         }
         let (map, sides) = self.sides(q);
         let (queries, keys) = (tiles_of(q, sides), rectangles_of(k, sides));
-        let scores = queries.matmul(&keys.transpose(-2, -1));
+        let scores = work::matmul(&queries, &keys.transpose(-2, -1));
         if self.sees_all(sides) {
             return untiled(&scores, sides, map, q);
         }
@@ -143,6 +145,8 @@ impl Neighborhood {
     /// [B, G, H, W, D].
     pub fn mix(&self, weights: &Tensor, v: &Tensor) -> Tensor {
         if self.border == Border::Cut {
+            let outputs = v.numel() as i64;
+            work::elementwise(weights, v, outputs * self.slots(), outputs);
             return self
                 .offsets(v)
                 .zip(0..)
@@ -153,16 +157,16 @@ impl Neighborhood {
         let (map, sides) = self.sides(v);
         let (weights, values) = (tiles_of(weights, sides), rectangles_of(v, sides));
         let mixed = if self.sees_all(sides) {
-            weights.matmul(&values)
+            work::matmul(&weights, &values)
         } else {
             let span = sides[0].span * sides[1].span;
             let index = self.placement(map, sides, v).expand_as(&weights);
-            weights
+            let spread = weights
                 .narrow(-1, 0, 1)
                 .zeros_like()
                 .expand([-1, -1, -1, span], false)
-                .scatter(-1, &index, &weights)
-                .matmul(&values)
+                .scatter(-1, &index, &weights);
+            work::matmul(&spread, &values)
         };
         untiled(&mixed, sides, map, v)
     }

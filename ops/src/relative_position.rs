@@ -1,6 +1,6 @@
 //! Learnt relative positions in two dimensions: attention logits from a query and a key's distance in rows and columns.
 
-use crate::Derived;
+use crate::{Derived, work};
 use tch::{Tensor, nn};
 
 /// Position logits of block-and-window attention (Bello et al., 2019; Srinivas et al., 2021).
@@ -47,8 +47,7 @@ impl RelativePosition2d {
     pub fn logits(&self, q: &Tensor) -> PositionLogits {
         let [heights, widths] = self.tables(q);
         let by_row = |q: &Tensor, table: &Tensor| {
-            q.flatten(1, 2)
-                .bmm(table)
+            work::matmul(&q.flatten(1, 2), table)
                 .unflatten(1, [-1, q.size()[2]])
                 .transpose(0, 1)
         };

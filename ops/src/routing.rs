@@ -1,10 +1,11 @@
 //! Routing between regions: which regions of keys does a region of queries see.
 
+use crate::work;
 use tch::{Kind, Tensor};
 
 /// The dot products of region means: queries [B, G, C] and keys [B, R, C] to [B, G, R].
 pub fn region_logits(queries: &Tensor, keys: &Tensor) -> Tensor {
-    queries.matmul(&keys.transpose(-2, -1))
+    work::matmul(queries, &keys.transpose(-2, -1))
 }
 
 /// The numbers of the `count` regions with the greatest logits: [B, G, R] to [B, G, count], int64, greatest first.

@@ -14,8 +14,10 @@ pub struct Contraction {
     pub layer: String,
     /// What kind of product.
     pub op: Op,
-    /// Multiply-accumulates of the dense product; of a form that skips, those that were left.
+    /// Multiply-accumulates that were executed.
     pub macs: u64,
+    /// Those of the dense product: more where the form that ran skips some, such as pairs that are not connected.
+    pub dense: u64,
     /// Time steps that the rows hold; see [`over_steps`].
     pub steps: u64,
     /// Weights that took part, without biases; 0 where both operands are activations.
@@ -66,6 +68,13 @@ pub enum Values {
 }
 
 impl Operand {
+    /// Numbers nobody looked at.
+    const REAL: Operand = Operand {
+        nonzero: 1.0,
+        mean: 0.0,
+        values: Values::Real,
+    };
+
     fn of(t: &Tensor) -> Self {
         let t = t.detach();
         Operand {
@@ -104,6 +113,18 @@ pub struct NeuronCall {
     pub nonzero: f64,
 }
 
+/// One call of a router of heads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoutedHeads {
+    /// Path of the module.
+    pub layer: String,
+    /// Heads.
+    pub heads: u64,
+    /// Share of the heads that are on, mean over tokens: the work that such a method claims. Heads that are off are
+    /// computed all the same where the contractions of the module say so.
+    pub on: f64,
+}
+
 /// What was done, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Work {
@@ -111,6 +132,8 @@ pub struct Work {
     pub contractions: Vec<Contraction>,
     /// Layers of neurons.
     pub neurons: Vec<NeuronCall>,
+    /// Routers of heads.
+    pub routed: Vec<RoutedHeads>,
 }
 
 #[derive(Debug)]
@@ -149,8 +172,10 @@ impl Site {
         if recording() {
             let [rows, inner] = last_two(a);
             let columns = last_two(b)[1];
+            let macs = y.numel() as u64 * inner;
             report(Contraction {
-                macs: y.numel() as u64 * inner,
+                macs,
+                dense: macs,
                 other: Some(Operand::of(b)),
                 matrices: Some([rows, inner, columns]),
                 ..self.contraction(Op::MatMul, a, y.numel())
@@ -164,8 +189,10 @@ impl Site {
         if recording() {
             let (out, inputs) = (weight[0] as u64, product(&weight[1..]));
             let rows = x.numel() as u64 / inputs.max(1);
+            let macs = rows * inputs * out;
             report(Contraction {
-                macs: rows * inputs * out,
+                macs,
+                dense: macs,
                 weights: product(weight),
                 biases: if biases { out } else { 0 },
                 ..self.contraction(Op::Linear, x, (rows * out) as usize)
@@ -176,8 +203,10 @@ impl Site {
     /// Reports a convolution of `x` with a weight [out, in / groups, ..], and biases, whose result is `y`.
     pub fn convolution(&self, x: &Tensor, weight: &[i64], biases: bool, y: &Tensor) {
         if recording() {
+            let macs = y.numel() as u64 * product(&weight[1..]);
             report(Contraction {
-                macs: y.numel() as u64 * product(&weight[1..]),
+                macs,
+                dense: macs,
                 weights: product(weight),
                 biases: if biases { weight[0] as u64 } else { 0 },
                 ..self.contraction(Op::Convolution, x, y.numel())
@@ -190,6 +219,7 @@ impl Site {
             layer: self.0.clone(),
             op,
             macs: 0,
+            dense: 0,
             steps: 1,
             weights: 0,
             biases: 0,
@@ -199,6 +229,84 @@ impl Site {
             matrices: None,
         }
     }
+}
+
+/// [`Site::matmul`] of an operator that knows no path: it counts for the module whose layer ran before.
+pub fn matmul(a: &Tensor, b: &Tensor) -> Tensor {
+    if recording() {
+        module_before().matmul(a, b)
+    } else {
+        a.matmul(b)
+    }
+}
+
+/// [`Site::convolution`] of an operator that knows no path: it counts for the module whose layer ran before.
+pub fn convolution(x: &Tensor, weight: &Tensor, biases: bool, y: &Tensor) {
+    if recording() {
+        module_before().convolution(x, &weight.size(), biases, y);
+    }
+}
+
+/// The two products of an attention that keeps no map, of queries [.., D] and values [.., E]: `pairs` of a query and a key
+/// were computed, of `dense` that there are, all heads and images together.
+pub fn attention(q: &Tensor, v: &Tensor, pairs: u64, dense: u64) {
+    if recording() {
+        let site = module_before();
+        let (inner, columns) = (last_two(q)[1], last_two(v)[1]);
+        let rows = q.numel() as u64 / inner.max(1);
+        report(Contraction {
+            macs: pairs * inner,
+            dense: dense * inner,
+            other: Some(Operand::REAL),
+            ..site.contraction(Op::MatMul, q, pairs as usize)
+        });
+        report(Contraction {
+            macs: pairs * columns,
+            dense: dense * columns,
+            input: Operand::REAL,
+            other: Some(Operand::of(v)),
+            ..site.contraction(Op::MatMul, q, (rows * columns) as usize)
+        });
+    }
+}
+
+/// Products made one by one rather than as matrices: so many multiply-accumulates of `a` and `b` to so many results.
+pub fn elementwise(a: &Tensor, b: &Tensor, macs: i64, outputs: i64) {
+    if recording() {
+        report(Contraction {
+            macs: macs as u64,
+            dense: macs as u64,
+            other: Some(Operand::of(b)),
+            ..module_before().contraction(Op::MatMul, a, outputs as usize)
+        });
+    }
+}
+
+/// Reports how many heads are on: gates [.., heads].
+pub fn heads(layer: &Site, gates: &Tensor) {
+    if recording() {
+        let call = RoutedHeads {
+            layer: layer.0.clone(),
+            heads: last_two(gates)[1],
+            on: nonzero(&gates.detach()),
+        };
+        with(|recording| recording.work.routed.push(call));
+    }
+}
+
+/// The module that holds the layer which reported last.
+fn module_before() -> Site {
+    let mut module = String::new();
+    with(|recording| {
+        if let Some(last) = recording.work.contractions.last() {
+            module = match (last.op, last.layer.rsplit_once('.')) {
+                (Op::MatMul, _) => last.layer.clone(),
+                (_, Some((module, _))) => module.to_owned(),
+                (_, None) => String::new(),
+            };
+        }
+    });
+    Site(module)
 }
 
 fn last_two(t: &Tensor) -> [u64; 2] {
@@ -257,6 +365,15 @@ fn with(f: impl FnOnce(&mut Recording)) {
 /// Whether somebody records on this thread.
 pub fn recording() -> bool {
     RECORDING.with_borrow(Option::is_some)
+}
+
+/// Runs `f`, whose reports do not count.
+pub(crate) fn aside<T>(f: impl FnOnce() -> T) -> T {
+    let mut before = Work::default();
+    with(|recording| before = std::mem::take(&mut recording.work));
+    let result = f();
+    with(|recording| recording.work = before);
+    result
 }
 
 /// Runs `f`, whose rows hold so many time steps, so that what it reports says so.

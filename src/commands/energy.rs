@@ -8,12 +8,12 @@ use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use tch::Tensor;
-use zoo::backbones::InputForm;
+use zoo::backbones::{InputForm, Variant};
 use zoo::counting::{self, over_images, spread};
 use zoo::energy::{Average, Estimate, Summary, millijoules};
 use zoo::eval::data::{DataSet, OpenOptions, drawn};
 use zoo::eval::pipeline::Images;
-use zoo::events::{Limits, frames, open, resize};
+use zoo::events::{Limits, frames, resize};
 use zoo::runtime::Session;
 use zoo::weights::formula::Formula;
 
@@ -70,7 +70,7 @@ struct Report {
 pub fn run(arguments: &Arguments) -> Result<Exit> {
     let variant = model::variant(&arguments.model)?;
     let source = arguments.run.source()?;
-    let session = arguments.run.open_in_libtorch(variant)?;
+    let session = open_plain(arguments, variant)?;
     let trained = source.trained() && !session.new_head();
     if !trained {
         eprintln!("zoo: the weights are not trained: their firing rates mean nothing");
@@ -96,6 +96,15 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
         print_summary(&report.summary)?;
     }
     Ok(Exit::Done)
+}
+
+/// The form that was trained: what folding and fused kernels save is no part of the published counts.
+fn open_plain(arguments: &Arguments, variant: &'static Variant) -> Result<Session> {
+    let run = model::ModelArguments {
+        no_fuse: true,
+        ..arguments.run.clone()
+    };
+    run.open_in_libtorch(variant)
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -146,7 +155,7 @@ fn on_events(arguments: &Arguments, session: &Session, steps: i64) -> Result<(Av
     let recordings = arguments.events.iter().take(arguments.limit.get());
     for path in recordings {
         let named = || path.display().to_string();
-        let recording = open(path, &Limits::default())?;
+        let recording = zoo::events::open(path, &Limits::default())?;
         let counted = frames(&recording, steps as usize).with_context(named)?;
         let resized = resize(&counted, height, width).with_context(named)?;
         let shape = [1, steps, 2, height as i64, width as i64];

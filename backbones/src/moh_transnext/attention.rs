@@ -3,6 +3,7 @@
 use super::{EMBED_EPS, map_of, tokens_of};
 use tch::{Kind, Tensor, nn};
 use zoo_ops::taps::Tap;
+use zoo_ops::work;
 use zoo_ops::{
     Border, Derived, HeadRouter, HeadRouting, LayerNorm, Linear, Neighborhood, PerMap, gate_heads,
     split_heads,
@@ -301,16 +302,16 @@ impl AggregatedAttention {
 
         let on_map = |t: &Tensor| t.unflatten(2, map);
         let local = self.window.scores(&on_map(&q), &on_map(&unit(&kv[0]))) + local_bias;
-        let global = q.matmul(&unit(&pooled[0]).transpose(-2, -1)) + pooled_bias;
+        let global = work::matmul(&q, &unit(&pooled[0]).transpose(-2, -1)) + pooled_bias;
         let attn = Tensor::cat(&[local.flatten(2, 3), global], -1).softmax(-1, None::<Kind>);
         self.output.attn.see(&attn);
 
         let slots = self.window.slots();
         let pooled_keys = pooled[0].size()[2];
         let attn = attn.split_with_sizes([slots, pooled_keys], -1);
-        let local = &attn[0] + unit_q.matmul(&self.local_tokens) + &self.local_offset;
+        let local = &attn[0] + work::matmul(&unit_q, &self.local_tokens) + &self.local_offset;
         let near = self.window.mix(&on_map(&local), &on_map(&kv[1]));
-        near.flatten(2, 3) + attn[1].matmul(&pooled[1])
+        near.flatten(2, 3) + work::matmul(&attn[1], &pooled[1])
     }
 
     /// Keys and values of the pooled map: projected tokens [B, N, C] to [B, P, 2C].
@@ -436,10 +437,11 @@ impl GlobalAttention {
         let [sharpness, bias] = self.tables(map, &qkv);
         let parts = head_parts(&qkv, self.heads, 3);
         let q = self.scale.apply(&unit(&parts[0]), &sharpness);
-        let attn = (q.matmul(&unit(&parts[1]).transpose(-2, -1)) + bias).softmax(-1, None::<Kind>);
+        let attn =
+            (work::matmul(&q, &unit(&parts[1]).transpose(-2, -1)) + bias).softmax(-1, None::<Kind>);
         self.output.attn.see(&attn);
         self.output
-            .forward_add(&attn.matmul(&parts[2]), &gates, residual)
+            .forward_add(&work::matmul(&attn, &parts[2]), &gates, residual)
     }
 
     fn tables(&self, map: [i64; 2], x: &Tensor) -> [Tensor; 2] {

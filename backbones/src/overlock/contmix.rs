@@ -3,6 +3,7 @@
 
 use tch::{Kind, Tensor, nn};
 use zoo_ops::taps::{self, Tap};
+use zoo_ops::work;
 use zoo_ops::{Border, ConvBn, ConvConfig, Derived, Linear, Neighborhood, PerMap};
 
 /// Regions of the context along each side.
@@ -119,13 +120,14 @@ impl ContMix {
         let see = |logits: &Tensor| self.logits.see(&logits.permute([0, 3, 1, 2]));
         match &self.folded {
             None => {
-                let affinity = (q * self.scale).matmul(k);
+                let affinity = work::matmul(&(q * self.scale), k);
                 let logits = self.weight_proj.forward(&affinity);
                 see(&logits);
                 logits + self.position_bias(&self.position_tables, map)
             }
             Some(folded) => {
-                let logits = q.matmul(&k.matmul(&folded.projection.like(k)));
+                let projected = work::matmul(k, &folded.projection.like(k));
+                let logits = work::matmul(q, &projected);
                 if taps::recording() {
                     see(&(&logits + folded.bias.like(&logits)));
                 }

@@ -2,6 +2,7 @@
 
 use super::time::{Neurons, Spikes, Time};
 use tch::{Kind, Tensor, nn};
+use zoo_ops::work::Site;
 use zoo_ops::{BatchNorm, Derived};
 
 /// Tokens that leave the stem, whatever the length of the sequence.
@@ -17,6 +18,7 @@ struct Conv1dBn {
     bias: Tensor,
     norm: Option<BatchNorm>,
     folded: Option<(Derived, Derived)>,
+    site: Site,
 }
 
 impl Conv1dBn {
@@ -27,12 +29,17 @@ impl Conv1dBn {
             bias: conv.zeros("bias", &[out]),
             norm: Some(BatchNorm::new(norm, out, 1e-5)),
             folded: None,
+            site: Site::at(&conv),
         }
     }
 
     /// [B, in, L] to [B, out, L'].
     fn forward(&self, x: &Tensor, stride: i64, padding: i64) -> Tensor {
-        let convolve = |w: &Tensor, b: &Tensor| x.conv1d(w, Some(b), [stride], [padding], [1], 1);
+        let convolve = |w: &Tensor, b: &Tensor| {
+            let y = x.conv1d(w, Some(b), [stride], [padding], [1], 1);
+            self.site.convolution(x, &w.size(), true, &y);
+            y
+        };
         match (&self.norm, &self.folded) {
             (_, Some((weight, bias))) => convolve(&weight.like(x), &bias.like(x)),
             (Some(norm), None) => norm.forward(&convolve(&self.weight, &self.bias)),

@@ -271,7 +271,7 @@ impl TimeConv {
     fn published(&self, x: &Tensor) -> Tensor {
         let channels = x.size()[1];
         let y = x.conv2d(&self.weight, Some(&self.bias), [1], [0], [1], channels);
-        self.site.convolution(x, &self.weight, &y);
+        self.site.convolution(x, &self.weight.size(), true, &y);
         y
     }
 

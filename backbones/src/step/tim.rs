@@ -105,7 +105,7 @@ impl Interaction {
             Some(before) => {
                 let x = before.flatten(0, 1);
                 let y = x.conv1d(&self.weight, Some(&self.bias), [1], [2], [1], 1);
-                self.site.convolution(&x, &self.weight, &y);
+                self.site.convolution(&x, &self.weight.size(), true, &y);
                 let past = self.in_lif.forward(&y.reshape(before.size()), time);
                 self.out_lif.forward(&(past * 0.5 + q * 0.5), time)
             }

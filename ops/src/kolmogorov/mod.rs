@@ -6,7 +6,7 @@
 mod simplex;
 mod units;
 
-use crate::{Derived, onednn};
+use crate::{Derived, onednn, work};
 use tch::{Kind, Tensor, nn};
 use units::Units;
 
@@ -140,12 +140,12 @@ impl ScoreMap {
 
     /// The attention sigma = phi W^T, [B, H, M, r] to [B, H, M, N].
     pub fn sigma(&self, phi: &Tensor) -> Tensor {
-        phi.matmul(&self.w.transpose(1, 2))
+        work::matmul(phi, &self.w.transpose(1, 2))
     }
 
     /// sigma v = phi (W^T v) without sigma: phi [B, H, M, r] and v [B, H, N, D] to [B, H, M, D].
     pub fn gather(&self, phi: &Tensor, v: &Tensor) -> Tensor {
-        phi.matmul(&self.w.transpose(1, 2).matmul(v))
+        work::matmul(phi, &work::matmul(&self.w.transpose(1, 2), v))
     }
 
     /// Declares the weights final: coefficients are kept as the products want them.

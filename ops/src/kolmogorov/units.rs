@@ -1,7 +1,7 @@
 //! The units: r x N learnable univariate functions per head, summed over the N keys.
 
 use super::{Basis, transposed};
-use crate::Derived;
+use crate::{Derived, work};
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor, nn};
 
@@ -135,7 +135,8 @@ impl Fourier {
                 .map(|m| {
                     let angle = x * m as f64;
                     let of = |t: &Tensor| t.select(3, m - 1).transpose(1, 2);
-                    angle.cos().matmul(&of(&self.a)) + angle.sin().matmul(&of(&self.b))
+                    work::matmul(&angle.cos(), &of(&self.a))
+                        + work::matmul(&angle.sin(), &of(&self.b))
                 })
                 .reduce(|sum, term| sum + term)
                 .unwrap_or_else(|| x.narrow(3, 0, 1) * 0.0),
@@ -155,8 +156,9 @@ impl Fourier {
 /// One cosine and one sine per score; the harmonics follow: cos (m+1)x = cos mx cos x - sin mx sin x, and so for sin.
 fn by_recurrence(prepared: &[[Derived; 2]], x: &Tensor) -> Tensor {
     let (cos, sin) = (x.cos(), x.sin());
-    let term =
-        |[a, b]: &[Derived; 2], c: &Tensor, s: &Tensor| c.matmul(&a.like(x)) + s.matmul(&b.like(x));
+    let term = |[a, b]: &[Derived; 2], c: &Tensor, s: &Tensor| {
+        work::matmul(c, &a.like(x)) + work::matmul(s, &b.like(x))
+    };
     let (mut c, mut s) = (cos.shallow_clone(), sin.shallow_clone());
     let mut sum = term(&prepared[0], &c, &s);
     for matrices in &prepared[1..] {
@@ -236,7 +238,7 @@ impl Wavelets {
         row_by_row(self.u.size()[1], |p| {
             let z = (x - self.tau.narrow(1, p, 1)) / scale.narrow(1, p, 1);
             let weights = u.select(1, p).unsqueeze(2);
-            self.wavelet.psi(&z).matmul(&weights).squeeze_dim(3)
+            work::matmul(&self.wavelet.psi(&z), &weights).squeeze_dim(3)
         })
     }
 }
@@ -264,8 +266,8 @@ impl Spline {
             Some(prepared) => prepared[i as usize].like(x),
             None => self.coefficients(i).transpose(1, 2),
         };
-        (0..SPLINES).fold(x.silu().matmul(&matrix(0)), |sum, m| {
-            sum + spline(x, m).matmul(&matrix(m + 1))
+        (0..SPLINES).fold(work::matmul(&x.silu(), &matrix(0)), |sum, m| {
+            sum + work::matmul(&spline(x, m), &matrix(m + 1))
         })
     }
 

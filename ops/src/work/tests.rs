@@ -95,3 +95,58 @@ fn values_are_told_apart() {
         assert_eq!(of(&[0.0, real]), Values::Real);
     }
 }
+
+#[test]
+fn operators_without_a_path_count_for_the_module_before() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let attention = crate::SelfAttention::new(&(vs.root() / "blocks" / "0" / "attn"), 8, 2, true);
+    let x = Tensor::randn([3, 5, 8], (Kind::Float, Device::Cpu));
+    let (_, work) = record(|| attention.mix(&x));
+    let found: Vec<_> = work
+        .contractions
+        .iter()
+        .map(|c| (c.layer.as_str(), c.macs))
+        .collect();
+    let product = 3 * 2 * 5 * 5 * 4;
+    let qkv = ("blocks.0.attn.qkv", 3 * 5 * 8 * 24);
+    assert_eq!(
+        found,
+        [qkv, ("blocks.0.attn", product), ("blocks.0.attn", product)]
+    );
+}
+
+#[test]
+fn fused_attention_counts_as_the_composed_one_does() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let mut attention = crate::SelfAttention::new(&(vs.root() / "attn"), 64, 2, true);
+    let x = Tensor::randn([3, 5, 64], (Kind::Float, Device::Cpu));
+    let counted = |attention: &crate::SelfAttention| {
+        let (_, work) = record(|| crate::inference_mode(|| attention.mix(&x)));
+        let of = |c: &Contraction| (c.macs, c.dense, c.outputs);
+        work.contractions.iter().map(of).collect::<Vec<_>>()
+    };
+    let composed = counted(&attention);
+    attention.fuse();
+    assert_eq!(counted(&attention), composed);
+}
+
+#[test]
+fn routed_regions_count_the_listed_ones_only() {
+    let regions = crate::Regions::of_count([4, 4], [2, 2]);
+    let attention = |fused| crate::GroupedAttention {
+        regions,
+        heads: 2,
+        scale: 0.5,
+        fused,
+    };
+    let x = Tensor::randn([1, 4, 4, 64], (Kind::Float, Device::Cpu));
+    let index = Tensor::from_slice(&[0i64, 1, 1, 2, 2, 3, 3, 0]).reshape([1, 4, 2]);
+    let macs = |fused: bool| {
+        let forward = || attention(fused).forward(&x, &x, &x, Some(&index));
+        let (_, work) = record(|| crate::inference_mode(forward));
+        work.contractions.iter().map(|c| c.macs).collect::<Vec<_>>()
+    };
+    // 16 queries of 2 heads see 2 regions of 4 keys each, of 16; 32 channels a head.
+    assert_eq!(macs(true), [2 * 16 * 8 * 32; 2]);
+    assert_eq!(macs(false), macs(true));
+}
