@@ -257,7 +257,7 @@ impl<'a> Exporter<'a> {
         let scale = expected.abs().max();
         let apart = ((&found - &expected).abs().max() / scale).double_value(&[]);
         // Not `max`, which would lose what is not a number.
-        if !(apart <= verification.max_relative_difference) {
+        if apart.is_nan() || apart > verification.max_relative_difference {
             verification.max_relative_difference = apart;
         }
         let top = |t: &Tensor| t.argmax(1, false);

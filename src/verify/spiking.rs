@@ -114,12 +114,13 @@ mod tests {
         let call = |layer: &str, rate| NeuronCall {
             layer: layer.to_owned(),
             elements: 1,
+            steps: 1,
             rate,
             nonzero: rate,
         };
         let work = Work {
-            contractions: Vec::new(),
             neurons: vec![call("a", 0.5), call("b", 0.25), call("b", 0.75)],
+            ..Work::default()
         };
         let rates = rates(&record, &work);
         assert_eq!(rates.len(), 1, "c was not called");

@@ -225,9 +225,9 @@ impl Block {
         let mut x = tokens(&(x + local));
         for (i, (attention, mlp)) in self.layers.iter().enumerate() {
             let attended = attention.forward(&x, grid, time);
-            x = x + &attended;
+            x = &x + &attended;
             let spikes = mlp[1].forward(&mlp[0].forward(&x, time), time);
-            x = x + &spikes;
+            x = &x + &spikes;
             taps::see(
                 &format!("{}.ssa{}", self.path, i + 1),
                 &map(&attended, grid),

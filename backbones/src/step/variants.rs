@@ -18,7 +18,7 @@ use zoo_ops::spiking::{NeuronConfig, NeuronKind};
 const STEPS: i64 = 4;
 
 /// The neurons of a network whose published ones are `published`, for `steps` unless the caller wants others.
-fn neurons(published: NeuronKind, steps: i64, options: &BuildOptions) -> Neurons {
+pub(super) fn neurons(published: NeuronKind, steps: i64, options: &BuildOptions) -> Neurons {
     let kind = options.spiking.neuron.unwrap_or(published);
     let steps = options.spiking.steps.unwrap_or(steps);
     // Whatever a neuron's own default, STEP's configurations say threshold 1.

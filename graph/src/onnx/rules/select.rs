@@ -106,7 +106,7 @@ fn index(c: &mut Call<'_, '_>) -> Converted {
 
 fn scatter(c: &mut Call<'_, '_>) -> Converted {
     let (x, index, axis) = (c.x("self")?, c.x("index")?, c.axis("dim", "self")?);
-    if c.text("reduce") != "" {
+    if !c.text("reduce").is_empty() {
         return Err("scatter that reduces".to_owned());
     }
     let source = if *c.node.arg("src") == Arg::None {
