@@ -1,10 +1,11 @@
 //! Blocked local self-attention with halos (HaloNet, Vaswani et al., 2021), as timm's `HaloAttn` defines it.
 
 use crate::attention::pairs_of;
+use crate::grouped_attention::{Bias, Pattern, Tiles, applies, attend};
 use crate::partition::{HaloSide, Inside, from_blocks, halo_windows, to_blocks};
 use crate::relative_position::{PositionLogits, RelativePosition2d};
 use crate::taps::{self, Tap};
-use crate::{Conv2d, ConvConfig, work};
+use crate::{Conv2d, ConvConfig, channels_last, work};
 use tch::{Kind, Tensor, nn};
 
 /// Sizes of a [`HaloAttention`].
@@ -104,6 +105,11 @@ impl HaloAttention {
             let side = HaloSide::new(length, self.config.block, self.config.halo);
             if fused { side.merged() } else { side }
         });
+        // Merging saves half of the keys of a small map, which is more than copying them costs.
+        let large = !sides.iter().any(HaloSide::is_merged);
+        if fused && large && applies(&[x]) && !self.position.requires_grad() {
+            return self.pool(self.attend_in_place(x));
+        }
         let parts = self.parts(x, sides);
         let position = self.position(&parts, sides);
         let attended = if fused && self.config.qk_dim == self.config.v_dim {
@@ -116,11 +122,64 @@ impl HaloAttention {
             .by_block(&attended, sides)
             .permute([0, 1, 2, 4, 3, 5])
             .unflatten(3, [block, block]);
-        let y = from_blocks(&blocks);
+        self.pool(from_blocks(&blocks))
+    }
+
+    /// Averages 2 x 2 where every query of a strided layer was computed.
+    fn pool(&self, y: Tensor) -> Tensor {
         match self.config.pooled() {
             true => y.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None),
             false => y,
         }
+    }
+
+    /// The same by a kernel that reads keys and values where they are: no window of them is copied, no map is kept.
+    /// Position logits are made for a query's rows and columns, not for its pairs.
+    fn attend_in_place(&self, x: &Tensor) -> Tensor {
+        let HaloConfig {
+            heads,
+            qk_dim,
+            v_dim,
+            block,
+            halo,
+            ..
+        } = self.config;
+        let side = block / self.config.query_stride();
+        let blocks = [x.size()[2] / block, x.size()[3] / block];
+        let tiles = |side: i64| Tiles {
+            count: blocks,
+            size: [side; 2],
+            origin: [0; 2],
+            step: [side; 2],
+            dilation: [1; 2],
+        };
+        let q = self.q.forward(x);
+        let by_block = to_blocks(&q, side)
+            .unflatten(5, [heads, qk_dim])
+            .permute([0, 1, 2, 5, 3, 4, 6])
+            .flatten(0, 3);
+        let position = self.position.logits(&by_block);
+        let of_groups = |logits: &Tensor| {
+            logits
+                .to_kind(Kind::Float)
+                .unflatten(0, [-1, blocks[0] * blocks[1], heads])
+                .flatten(3, 4)
+        };
+        let (rows, columns) = (of_groups(&position.rows), of_groups(&position.columns));
+        let by_head = |map: &Tensor, width| map.permute([0, 2, 3, 1]).unflatten(3, [heads, width]);
+        let kv = by_head(&channels_last(&self.kv.forward(x)), qk_dim + v_dim);
+        let q = by_head(&channels_last(&q), qk_dim);
+        let (k, v) = (kv.narrow(4, 0, qk_dim), kv.narrow(4, qk_dim, v_dim));
+        let pattern = Pattern {
+            queries: tiles(side),
+            keys: tiles(block).with_halo(halo),
+            index: None,
+            scale: self.config.scale(),
+            bias: Bias::Axes(&rows, &columns),
+        };
+        let pairs = (by_block.size()[0] * side * side * self.config.window().pow(2)) as u64;
+        work::attention(&q, &v, pairs, pairs);
+        attend(&q, &k, &v, &pattern).permute([0, 3, 1, 2])
     }
 
     fn parts(&self, x: &Tensor, sides: [HaloSide; 2]) -> Parts {

@@ -68,6 +68,11 @@ impl RelativePosition2d {
         }
     }
 
+    /// Whether the tables are being trained.
+    pub(crate) fn requires_grad(&self) -> bool {
+        self.tables.is_none() && self.height_rel.requires_grad()
+    }
+
     /// Declares the tables final: their rows are laid out once.
     pub fn fuse(&mut self) {
         let tables = self.tables(&self.height_rel);

@@ -130,7 +130,7 @@ fn every_form_is_the_definition_on_every_grid() {
             false => &[(1, 1), (1, 2), (2, 2), (3, 1), (2, 3)],
         };
         for &(nh, nw) in grids {
-            let (store, mut attention) = filled(config, 6);
+            let (mut store, mut attention) = filled(config, 6);
             let size = [2, 6, nh * config.block, nw * config.block];
             let x = Tensor::randn(size, (Kind::Double, Device::Cpu));
             let expected = naive(&store, &x, config);
@@ -143,6 +143,12 @@ fn every_form_is_the_definition_on_every_grid() {
             check(&attention.forward(&x), "fused");
             let (recorded, _) = taps::record(|| attention.forward(&x));
             check(&recorded, "fused, recording");
+            store.float();
+            let single = attention.forward(&x.to_kind(Kind::Float));
+            let error = (single.to_kind(Kind::Double) - &expected).abs().max();
+            let scale = expected.abs().max();
+            let error = (error / scale).double_value(&[]);
+            assert!(error < 1e-5, "kernel {config:?} {nh}x{nw}: {error:e}");
         }
     }
 }
