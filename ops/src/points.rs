@@ -112,10 +112,7 @@ pub fn gather_points(x: &Tensor, index: &Tensor) -> Tensor {
     let channels = x.size()[2];
     let flat = index.flatten(1, -1).unsqueeze(-1);
     let rows = x.gather(1, &flat.expand([-1, -1, channels], false), false);
-    let mut shape = index.size();
-    shape[0] = -1;
-    shape.push(channels);
-    rows.reshape(shape)
+    rows.unflatten(1, &index.size()[1..])
 }
 
 /// Places [B, N, 3] without those at `taken` [B, K], in their order: [B, N - K, 3].
@@ -137,6 +134,15 @@ mod tests {
     fn cloud(kind: Kind) -> Tensor {
         tch::manual_seed(7);
         Tensor::randn([3, 200, 3], (kind, Device::Cpu))
+    }
+
+    #[test]
+    fn all_points_can_be_taken() {
+        let x = cloud(Kind::Double);
+        let every = furthest_points(&x, 200);
+        assert_eq!(remaining_points(&x, &every).size(), [3, 0, 3]);
+        let pairs = every.unflatten(1, [100, 2]);
+        assert_eq!(gather_points(&x, &pairs).size(), [3, 100, 2, 3]);
     }
 
     #[test]
