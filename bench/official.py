@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import importlib
 import json
 import multiprocessing
@@ -172,6 +173,12 @@ def _definitions(script: Path) -> ModuleType:
     return module
 
 
+def source(name: str) -> str:
+    """Whose code the model is: repository and commit."""
+    repository, commit = REPOSITORIES[OFFICIAL[name].root.split("/")[0]]
+    return f"official code {repository} {commit[:8]}"
+
+
 def build(name: str, folder: str) -> tuple[Any, list[str]]:
     """The official module of the model zoo calls `name`, as constructed, and the packages that stand-ins replaced.
 
@@ -223,25 +230,21 @@ def logits_only(model: Any) -> Any:
     return Logits()
 
 
-def load(name: str, folder: str, salt: str, gain: float) -> tuple[Any, tuple[int, int, int], list[str]]:
-    """The filled model in float32 on the CPU, giving logits; its input's shape; the packages that stand-ins replaced."""
-    model, replaced = build(name, folder)
-    fill(model, salt, gain)
-    return logits_only(model).eval().requires_grad_(False), OFFICIAL[name].shape, replaced
-
-
 def difference(name: str, folder: str, record: dict[str, Any], stored: str) -> float:
     """max |a - b| / max |b| of the official module's logits in float64 and a record's."""
     import torch
     from safetensors.torch import load_file
 
-    model, shape, _ = load(name, folder, record["salt"], record["gain"])
+    with contextlib.redirect_stdout(sys.stderr):
+        model, _ = build(name, folder)
+    fill(model, record["salt"], record["gain"])
+    shape = OFFICIAL[name].shape
     batch, *sides = record["input_shape"]
     if tuple(sides) != shape:
         raise ValueError(f"the record's input is {sides}, the model's {list(shape)}")
     images = torch.from_numpy(formula.images(record["salt"], batch, shape)).double()
     with torch.inference_mode():
-        found = model.double()(images)
+        found = logits_only(model).eval().double()(images)
     expected = load_file(stored)["logits"]
     return float((found - expected).abs().max() / expected.abs().max())
 
