@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=12, help="0: hold the outputs to each other and time nothing")
     parser.add_argument("--block", type=float, default=0.25, help="seconds of one block")
     parser.add_argument("--attempts", type=int, default=3, help="tries at each block until one is to keep")
     parser.add_argument("--limit", type=float, default=300, help="seconds after the warm-ups in which blocks are begun")

@@ -120,8 +120,10 @@ def cpu_sets(lanes: int, threads: int) -> list[set[int] | None]:
     if lanes == 1:
         return [None]
     firsts = sorted(cpu for cpu in os.sched_getaffinity(0) if cpu == min(_siblings(cpu)))
-    if len(firsts) < lanes * threads:
-        raise SystemExit(f"{lanes} lanes of {threads} threads need {lanes * threads} cores; {len(firsts)} are here")
+    fitting = len(firsts) // threads
+    if fitting < lanes:
+        print(f"{len(firsts)} cores are enough for {max(fitting, 1)} lanes of {threads} threads, not {lanes}", file=sys.stderr)
+        return cpu_sets(max(fitting, 1), threads)
     return [set(firsts[i * threads:(i + 1) * threads]) for i in range(lanes)]
 
 
@@ -212,7 +214,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--dtypes", default="f32,bf16")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=8, help="0: start every engine and hold the outputs to each other; time nothing")
     parser.add_argument("--limit", type=float, default=120, help="seconds of blocks of one comparison")
     parser.add_argument("--patience", type=float, default=300, help="seconds an engine has for one answer before the timing")
     parser.add_argument("--max-other-load", type=float, default=0.25, help="cores; a block beside more is discarded")

@@ -158,6 +158,11 @@ class Scheduling(unittest.TestCase):
             ended = schedule.run([case], schedule.Schedule(rounds=9, attempts=1, max_s=10.0), lambda _: None)
         self.assertEqual((ended, len(case.blocks)), ("time_limit", 3))
 
+    def test_without_rounds_nothing_is_called(self) -> None:
+        case = schedule.Case(ScriptedWorker("x", []), 1)
+        self.assertEqual(self.run_cases([case], [], rounds=0), "complete")
+        self.assertIsNone(case.report()["warm_up"])
+
     def test_ctrl_c_keeps_what_there_is(self) -> None:
         case = schedule.Case(ScriptedWorker("x", [0.02]), 1)
         asked = 0

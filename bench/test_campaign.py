@@ -286,8 +286,10 @@ class Campaigns(unittest.TestCase):
                 mock.patch.object(families.os, "sched_getaffinity", lambda _: set(range(8)), create=True):
             self.assertEqual(families.cpu_sets(2, 2), [{0, 1}, {2, 3}])
             self.assertEqual(families.cpu_sets(1, 64), [None])
-            with self.assertRaisesRegex(SystemExit, "need 6 cores; 4 are here"):
-                families.cpu_sets(3, 2)
+            with redirect_stderr(io.StringIO()) as errors:
+                self.assertEqual(families.cpu_sets(3, 2), [{0, 1}, {2, 3}])
+                self.assertEqual(families.cpu_sets(2, 3), [None])
+            self.assertIn("4 cores are enough for 2 lanes of 2 threads, not 3", errors.getvalue())
 
 
 if __name__ == "__main__":
