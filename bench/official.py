@@ -249,14 +249,10 @@ def difference(name: str, folder: str, record: dict[str, Any], stored: str) -> f
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-# Records whose names are not zoo's with _ for -.
-RECORDS = {"tiny": "t", "small": "s", "base": "b", "xt": "xt", "lvvit_small": "lvvit-s"}
-
-
 def zoo_name(record: str) -> str:
     """zoo's name of the model of a record."""
-    parts = record.split("_")
-    return "-".join(RECORDS.get(part, part) for part in parts)
+    short = {"tiny": "t", "small": "s", "base": "b"}
+    return "-".join(short.get(part, part) for part in record.split("_"))
 
 
 def main() -> int:

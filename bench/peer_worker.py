@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import protocol
@@ -23,6 +24,9 @@ def main() -> int:
 
     answers = protocol.take_stdout()
     engine = options.pop("engine")
+    if options["device"] == "cpu":
+        # Some official code builds its constants on a GPU wherever it sees one.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
         import peers
 

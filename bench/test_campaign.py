@@ -161,7 +161,7 @@ class StandIns(unittest.TestCase):
         table = {"json": ("json", {"loads": None}), "no_such": ("no_such.deep.part", {"f": lambda: 5})}
         with mock.patch.dict(stand_ins.STAND_INS, table), mock.patch.dict(sys.modules):
             self.assertEqual(stand_ins.install(["json", "no_such"]), ["no_such"])
-            from no_such.deep import part  # type: ignore[import-not-found]
+            from no_such.deep import part
 
             self.assertEqual(part.f(), 5)
             self.assertIsNotNone(json.loads("1"))
@@ -174,7 +174,7 @@ class StandIns(unittest.TestCase):
         (root / "heavy" / "inner" / "leaf.py").write_text("value = 9\n")
         with mock.patch.dict(sys.modules):
             stand_ins.bare_packages(root, "heavy")
-            from heavy.inner import leaf  # type: ignore[import-not-found]
+            from heavy.inner import leaf
 
             self.assertEqual(leaf.value, 9)
 
@@ -212,7 +212,8 @@ class Campaigns(unittest.TestCase):
 
         def stand_in(job: families.Job, args: argparse.Namespace, end: float) -> dict[str, Any] | None:
             models.append(f"{job.model} {job.dtype}")
-            return compared(job) if compared else json.loads(json.dumps(REPORT))
+            report: dict[str, Any] | None = compared(job) if compared else json.loads(json.dumps(REPORT))
+            return report
 
         out, errors = io.StringIO(), io.StringIO()
         with mock.patch.object(sys, "argv", ["families.py", *arguments]), mock.patch.object(families, "compare", stand_in), \
@@ -283,7 +284,7 @@ class Campaigns(unittest.TestCase):
     def test_lanes_have_cores_of_their_own(self) -> None:
         pairs = {cpu: {cpu % 4, cpu % 4 + 4} for cpu in range(8)}
         with mock.patch.object(families, "_siblings", pairs.get), \
-                mock.patch.object(families.os, "sched_getaffinity", lambda _: set(range(8)), create=True):
+                mock.patch.object(os, "sched_getaffinity", lambda _: set(range(8)), create=True):
             self.assertEqual(families.cpu_sets(2, 2), [{0, 1}, {2, 3}])
             self.assertEqual(families.cpu_sets(1, 64), [None])
             with redirect_stderr(io.StringIO()) as errors:
