@@ -93,11 +93,15 @@ def command(job: Job, args: argparse.Namespace, left_s: float, report: str) -> l
     return options
 
 
-def compare(job: Job, args: argparse.Namespace, end: float) -> dict[str, Any] | None:
-    """The report of one comparison without its raw blocks; None when it ended without one. What went wrong is on stderr."""
+def compare(job: Job, args: argparse.Namespace, end: float, running: set[subprocess.Popen[bytes]]) -> dict[str, Any] | None:
+    """The report of one comparison without its raw blocks; None when it ended without one. What went wrong is on stderr.
+
+    Its process is in `running` meanwhile; SIGTERM makes it end with what it has.
+    """
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         left_s = end - time.monotonic()
         process = subprocess.Popen(command(job, args, left_s, report.name), stdout=sys.stderr)
+        running.add(process)
         try:
             process.wait(timeout=max(0.0, left_s - GRACE_S))
         except subprocess.TimeoutExpired:
@@ -106,6 +110,7 @@ def compare(job: Job, args: argparse.Namespace, end: float) -> dict[str, Any] | 
             process.wait(timeout=2 * GRACE_S)
         except subprocess.TimeoutExpired:
             process.kill()
+        running.discard(process)
         text = Path(report.name).read_text(encoding="utf-8")
     if not text:
         return None
@@ -160,6 +165,7 @@ class Campaign:
         self.end = time.monotonic() + args.budget
         self.due: Queue[Job] = Queue()
         self.lock = threading.Lock()
+        self.running: set[subprocess.Popen[bytes]] = set()
         for job in jobs:
             entry = done.get(job.key())
             if entry and entry["report"].get("ended") == "complete":
@@ -172,6 +178,12 @@ class Campaign:
         for batch in job.batch.split(","):
             print(tables.row(job.model, int(batch), job.dtype, report, shown), flush=True)
 
+    def stop(self) -> None:
+        """Begins nothing more; what runs ends with what it has."""
+        self.end = 0.0
+        for process in list(self.running):
+            process.send_signal(signal.SIGTERM)
+
     def lane(self, cpus: set[int] | None) -> None:
         """Takes jobs; runs in a thread of its own, whose processors its comparisons inherit."""
         if cpus:
@@ -182,7 +194,7 @@ class Campaign:
             except Empty:
                 return
             began = time.monotonic()
-            report = compare(job, self.args, self.end)
+            report = compare(job, self.args, self.end, self.running)
             seconds = time.monotonic() - began
             with self.lock:
                 if report is None:
@@ -249,8 +261,12 @@ def main() -> int:
     else:
         sets = cpu_sets(args.lanes, args.threads)
         campaign = Campaign(args, jobs, results)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ThreadPoolExecutor(len(sets)) as lanes:
-            list(lanes.map(campaign.lane, sets))
+            try:
+                list(lanes.map(campaign.lane, sets))
+            except KeyboardInterrupt:
+                campaign.stop()
     wanted = {job.key() for job in jobs}
     shown = [entry for key, entry in campaign.done.items() if key in wanted]
     if shown:

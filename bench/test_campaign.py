@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,10 +18,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import compare
 import families
+import formula
 import load
 import official
 import stand_ins
@@ -179,6 +184,45 @@ class StandIns(unittest.TestCase):
             self.assertEqual(leaf.value, 9)
 
 
+@unittest.skipUnless(importlib.util.find_spec("torch"), "torch is not installed")
+class WithTorch(unittest.TestCase):
+    def test_na2d_av_is_a_window_shifted_at_the_border(self) -> None:
+        import torch
+
+        torch.manual_seed(0)
+        b, g, h, w, c, k = 2, 3, 6, 7, 4, 5
+        attention, value = torch.rand(b, g, h, w, k * k).double(), torch.rand(b, g, h, w, c).double()
+        expected = torch.zeros(b, g, h, w, c).double()
+        for i in range(h):
+            for j in range(w):
+                top, left = min(max(i - k // 2, 0), h - k), min(max(j - k // 2, 0), w - k)
+                window = value[:, :, top:top + k, left:left + k].reshape(b, g, k * k, c)
+                expected[:, :, i, j] = (attention[:, :, i, j, :, None] * window).sum(2)
+        torch.testing.assert_close(stand_ins.na2d_av(attention, value, k), expected)
+
+    def test_parameters_and_statistics_are_filled_and_other_buffers_kept(self) -> None:
+        import torch
+
+        class Net(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.norm = torch.nn.BatchNorm1d(3)
+                self.head = torch.nn.Linear(3, 2)
+                self.threshold = torch.nn.Parameter(torch.tensor(1.0), requires_grad=False)
+                self.register_buffer("table", torch.full((2,), 7.0))
+
+            def forward(self, x: Any) -> dict[str, Any]:
+                return {"x": self.head(self.norm(x)), "features": x}
+
+        net = Net()
+        official.fill(net, "zoo", 0.7)
+        for name in ("norm.weight", "norm.running_mean", "norm.running_var", "head.weight", "threshold"):
+            tensor = net.state_dict()[name]
+            np.testing.assert_array_equal(tensor.numpy(), formula.weight("zoo", 0.7, name, tensor.shape), name)
+        self.assertEqual(net.state_dict()["table"].tolist(), [7.0, 7.0])
+        self.assertEqual(tuple(official.logits_only(net).eval()(torch.zeros(4, 3)).shape), (4, 2))
+
+
 REPORT = {
     "schema": "zoo.bench/1", "ended": "complete", "machine": {"cpu": "a processor", "cores": 16},
     "subjects": [{"name": "eager", "device": "cpu", "options": ["official code someone/Net 12345678", "stand-in for natten"]}],
@@ -210,7 +254,7 @@ class Campaigns(unittest.TestCase):
         """Status, output, errors, and the models that were compared."""
         models: list[str] = []
 
-        def stand_in(job: families.Job, args: argparse.Namespace, end: float) -> dict[str, Any] | None:
+        def stand_in(job: families.Job, *_: Any) -> dict[str, Any] | None:
             models.append(f"{job.model} {job.dtype}")
             report: dict[str, Any] | None = compared(job) if compared else json.loads(json.dumps(REPORT))
             return report
@@ -277,9 +321,31 @@ class Campaigns(unittest.TestCase):
                "signal.signal(signal.SIGTERM, stop); time.sleep(60)"
         began = time.monotonic()
         with mock.patch.object(families, "command", lambda job, args, left, path: [sys.executable, "-c", code, path]):
-            report = families.compare(None, args, began + families.GRACE_S + 2)  # type: ignore[arg-type]
+            report = families.compare(None, args, began + families.GRACE_S + 2, set())  # type: ignore[arg-type]
         self.assertEqual(report, {"cases": [{"batch": 2}]})
         self.assertLess(time.monotonic() - began, 30)
+
+    def test_a_stopped_campaign_keeps_what_it_has(self) -> None:
+        """SIGTERM, as from `timeout`, reaches the comparison, whose report is still kept; no other is begun."""
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        comparison = folder / "compare.py"
+        comparison.write_text(
+            "import json, signal, sys, time\n"
+            f"def stop(*_): open(sys.argv[1], 'w').write({json.dumps(json.dumps(REPORT | {'ended': 'stopped'}))}); sys.exit(130)\n"
+            f"signal.signal(signal.SIGTERM, stop); open({str(folder / 'started')!r}, 'w'); time.sleep(60)\n")
+        program = (f"import sys; sys.path.insert(0, {str(HERE)!r}); import families\n"
+                   f"families.command = lambda job, args, left, path: [sys.executable, {str(comparison)!r}, path]\n"
+                   f"sys.argv = ['families.py', 'deit-s', '--batch', '1', '--out', {str(folder / 'r.jsonl')!r}]; sys.exit(families.main())")
+        campaign = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not (folder / "started").exists() and campaign.poll() is None:
+            time.sleep(0.05)
+        campaign.terminate()
+        out, errors = campaign.communicate(timeout=60)
+        self.assertEqual(campaign.returncode, 1, errors)
+        self.assertIn("| deit-s | 1 | f32 | 200.0 |", out)
+        self.assertIn("deit-s f32: ended early (stopped)", out)
+        self.assertIn("1 of 2 comparisons have no result yet", errors)
+        self.assertEqual(len((folder / "r.jsonl").read_text().splitlines()), 1)
 
     def test_lanes_have_cores_of_their_own(self) -> None:
         pairs = {cpu: {cpu % 4, cpu % 4 + 4} for cpu in range(8)}
