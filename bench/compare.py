@@ -64,7 +64,9 @@ def arguments() -> argparse.Namespace:
     args.gain = args.gain or (OFFICIAL[args.model].gain if args.official else GAIN)
     args.zoo_weights = args.zoo_weights or f"formula:{SALT}:{args.gain}"
     args.timm_model = args.timm_model or args.model.replace("-", "_")
-    args.tolerance = args.tolerance or TOLERANCE[args.dtype]
+    flips = OFFICIAL[args.model].flips if args.official else 0.0
+    args.decides = flips > 0
+    args.tolerance = args.tolerance or max(flips, TOLERANCE[args.dtype])
     return args
 
 
@@ -126,14 +128,14 @@ class Field:
             raise WorkerFailed(f"device is {description['device']}, {args.device} was asked")
         self.descriptions[worker.label] = {**description, "name": worker.label}
 
-    def agree(self, batches: list[int], args: argparse.Namespace, decides: bool) -> None:
+    def agree(self, batches: list[int], args: argparse.Namespace) -> None:
         """Holds every worker's logits to the base's, at each batch size.
 
-        Where rounding flips decisions (`decides`) and in bf16 the base itself is off, and no engine is right because it is near
+        Where rounding flips decisions (`args.decides`) and in bf16 the base itself is off, and no engine is right because it is near
         it: all are held to the base in its next wider format, and may be `SLACK` times as far from it as the base is.
         """
         self.workers.sort(key=lambda worker: worker.label != BASE)
-        wider = WIDER[args.dtype] if decides or args.dtype == "bf16" else None
+        wider = WIDER[args.dtype] if args.decides or args.dtype == "bf16" else None
         reference: dict[int, list[list[float]]] = {}
         allowed: dict[int, float] = {}
 
@@ -268,7 +270,7 @@ def compare(args: argparse.Namespace, field: Field) -> int:
     batches = [int(batch) for batch in args.batch.split(",")]
     schedule = Schedule(args.rounds, args.block, args.max_other_load, args.attempts, args.limit)
     field.start(args.engines.split(","), args)
-    field.agree(batches, args, bool(args.official) and OFFICIAL[args.model].decides)
+    field.agree(batches, args)
     for label, description in field.descriptions.items():
         if label not in field.left_out:
             options = ", ".join(description["options"])

@@ -58,7 +58,7 @@ ENGINES = "eager,compile,ort,zoo,zoo:ort,zoo:openvino"
 FORMATS = {"ort": ["f32"], "zoo:ort": ["f32"]}
 # Seconds under which no comparison is begun: it would end before its first block.
 LEAST_S = 45.0
-# Seconds that a comparison has to print what it measured when the budget is over.
+# A comparison is told to end three times this before the budget is over, and ended twice this later.
 GRACE_S = 5.0
 
 
@@ -103,7 +103,7 @@ def compare(job: Job, args: argparse.Namespace, end: float, running: set[subproc
         process = subprocess.Popen(command(job, args, left_s, report.name), stdout=sys.stderr)
         running.add(process)
         try:
-            process.wait(timeout=max(0.0, left_s - GRACE_S))
+            process.wait(timeout=max(0.0, left_s - 3 * GRACE_S))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
         try:

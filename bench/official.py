@@ -42,6 +42,9 @@ REPOSITORIES = {
 STAND_INS = {"biformer": ["fairscale"], "overlock": ["mmengine", "natten"], "moh": ["pkg_resources"],
              "step": ["pandas", "spikingjelly", "torchvision"]}
 
+# Of Official.flips. Seen here: routes 5e-6, masks 8e-3, spikes 2e-4 (a flipped spike can move more, and larger nets have more of them).
+ROUTES, MASKS, SPIKES = 1e-3, 2e-2, 2e-2
+
 
 @dataclass(frozen=True)
 class Official:
@@ -56,8 +59,8 @@ class Official:
     """Of the formula's weights: the record's, at which neurons fire and logits keep their scale."""
     options: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, int, int] = (3, 224, 224)
-    decides: bool = False
-    """Has discrete choices inside (routes, masks, spikes), which rounding can flip."""
+    flips: float = 0.0
+    """How far flipped choices (routes, masks, spikes) move the logits of an f32 run, max |a - b| / max |b|; 0: none are made."""
 
 
 def _sparsifiner(dim: int, depth: int, heads: int, *, keep: float = 0.25, token_keep: float = 1.0,
@@ -82,21 +85,21 @@ def _sparsifiner(dim: int, depth: int, heads: int, *, keep: float = 0.25, token_
 
 def _deit(dim: int, heads: int, **options: Any) -> Official:
     arguments = _sparsifiner(dim, 12, heads, **options) | {"mlp_ratio": 4, "qkv_bias": True}
-    return Official("sparsifiner/src", "models.sparsifiner", "Sparsifiner", 1.0, arguments, decides=True)
+    return Official("sparsifiner/src", "models.sparsifiner", "Sparsifiner", 1.0, arguments, flips=MASKS)
 
 
 def _lvvit(dim: int, depth: int, heads: int, **options: Any) -> Official:
     arguments = _sparsifiner(dim, depth, heads, **options)
     del arguments["token_keep_rate_list"], arguments["token_pruning_loc_indicator"]
     arguments |= {"mlp_ratio": 3, "p_emb": "4_2", "skip_lam": 2.0, "return_dense": True, "mix_token": True}
-    return Official("sparsifiner/src", "models.sparsifiner_lvvit", "SparsifinerLVViT", 1.0, arguments, decides=True)
+    return Official("sparsifiner/src", "models.sparsifiner_lvvit", "SparsifinerLVViT", 1.0, arguments, flips=MASKS)
 
 
 def _step(module: str, factory: str, gain: float = 3.0, imagenet: bool = False, **options: Any) -> Official:
     shape = (3, 224, 224) if imagenet else (3, 32, 32)
     classes = {} if factory == "qkformer_imagenet" else {"num_classes": 1000 if imagenet else 10}
     sized = {"img_size": shape[1]} if factory != "qkformer_imagenet" else {}
-    return Official("step/cls", f"models.static.{module}", factory, gain, {**sized, **classes, **options}, shape, decides=True)
+    return Official("step/cls", f"models.static.{module}", factory, gain, {**sized, **classes, **options}, shape, flips=SPIKES)
 
 
 def _script(root: str, script: str, factory: str, **options: Any) -> Official:
@@ -109,17 +112,17 @@ _OVERLOCK = {f"overlock-{v}{form}": Official("overlock", "models.overlock", f"ov
 _SHVIT = {f"shvit-s{i}{form}": Official("shvit", "model.build", f"shvit_s{i}", 0.7, {"distillation": bool(form)},
                                         (3, 256, 256) if i == 4 else (3, 224, 224))
           for i in (1, 2, 3, 4) for form in ("", "-dist")}
-_MOH = {f"moh-transnext-{size[0]}-{share}": Official("moh/MoH-ViT", "transnext", f"moh_transnext_{size}_{share}", 1.0, decides=True)
+_MOH = {f"moh-transnext-{size[0]}-{share}": Official("moh/MoH-ViT", "transnext", f"moh_transnext_{size}_{share}", 1.0, flips=ROUTES)
         for size, share in (("small", 75), ("small", 80), ("base", 50), ("base", 75))}
 _IMAGENET_STEP = {"step": 4, "patch_size": 16, "embed_dim": 512, "num_heads": 8, "depths": 8}
 
 # zoo's names.
 OFFICIAL: dict[str, Official] = {
-    "biformer-t": Official("biformer", "models.biformer", "biformer_tiny", 0.7, decides=True),
-    "biformer-s": Official("biformer", "models.biformer", "biformer_small", 0.7, decides=True),
-    "biformer-b": Official("biformer", "models.biformer", "biformer_base", 0.7, decides=True),
-    "biformer-stl": Official("biformer", "models.biformer_stl", "biformer_stl", 1.0, decides=True),
-    "biformer-stl-nchw": Official("biformer", "models.biformer_stl_nchw", "biformer_stl_nchw", 1.0, decides=True),
+    "biformer-t": Official("biformer", "models.biformer", "biformer_tiny", 0.7, flips=ROUTES),
+    "biformer-s": Official("biformer", "models.biformer", "biformer_small", 0.7, flips=ROUTES),
+    "biformer-b": Official("biformer", "models.biformer", "biformer_base", 0.7, flips=ROUTES),
+    "biformer-stl": Official("biformer", "models.biformer_stl", "biformer_stl", 1.0, flips=ROUTES),
+    "biformer-stl-nchw": Official("biformer", "models.biformer_stl_nchw", "biformer_stl_nchw", 1.0, flips=ROUTES),
     "maxvit-stl": Official("biformer", "models.maxvit_stl", "maxvit_stl", 1.0),
     **_OVERLOCK,
     **_MOH,

@@ -206,7 +206,7 @@ class Processes(unittest.TestCase):
         logits = {"near": "2.00001", "far": "2.1", "eager": "2.0", "nan": "float('nan')", "null": "None"}
         field.workers = [fake_worker(label, logit) for label, logit in logits.items()]
         self.addCleanup(field.close)
-        field.agree([1, 2], argparse.Namespace(dtype="f32", tolerance=1e-4, patience=30), decides=False)
+        field.agree([1, 2], argparse.Namespace(dtype="f32", tolerance=1e-4, patience=30, decides=False))
         self.assertEqual([w.label for w in field.workers], ["eager", "near"])
         self.assertIn("5.0e-02 at batch 1", field.left_out["far"])
         self.assertIn("nan", field.left_out["nan"])

@@ -54,7 +54,7 @@ class Agreement(unittest.TestCase):
         # In its wider format the base says 2.0; it is 4 % off itself.
         field.workers = [worker("near", 2.1), worker("eager", 2.08, wide=2.0), worker("far", 2.3)]
         self.addCleanup(field.close)
-        field.agree([1, 2], argparse.Namespace(dtype=dtype, tolerance=0.01, patience=30), decides)
+        field.agree([1, 2], argparse.Namespace(dtype=dtype, tolerance=0.01, patience=30, decides=decides))
         return field
 
     def test_where_decisions_flip_all_are_held_to_the_wider_format(self) -> None:
@@ -81,7 +81,7 @@ class Agreement(unittest.TestCase):
         field.workers = [worker("eager", 3.0, wide=2.0)]
         self.addCleanup(field.close)
         field.workers.append(worker("wild", 3.2))
-        field.agree([1], argparse.Namespace(dtype="bf16", tolerance=0.01, patience=30), False)
+        field.agree([1], argparse.Namespace(dtype="bf16", tolerance=0.01, patience=30, decides=False))
         self.assertIn("5e-01 is allowed", field.left_out["wild"])
 
 
@@ -321,7 +321,7 @@ class Campaigns(unittest.TestCase):
                "signal.signal(signal.SIGTERM, stop); time.sleep(60)"
         began = time.monotonic()
         with mock.patch.object(families, "command", lambda job, args, left, path: [sys.executable, "-c", code, path]):
-            report = families.compare(None, args, began + families.GRACE_S + 2, set())  # type: ignore[arg-type]
+            report = families.compare(None, args, began + 3 * families.GRACE_S + 2, set())  # type: ignore[arg-type]
         self.assertEqual(report, {"cases": [{"batch": 2}]})
         self.assertLess(time.monotonic() - began, 30)
 
