@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import formula
+from official import OFFICIAL
 from protocol import WorkerFailed, WorkerProcess
 from schedule import Case, Schedule, run
 
@@ -28,6 +29,9 @@ HERE = Path(__file__).resolve().parent
 SALT, GAIN = "zoo", 0.7
 BASE = "eager"
 TOLERANCE = {"f32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}
+# Where rounding flips decisions: so many times the base's own distance from its next wider format, and never more than this.
+SLACK, MOST = 3.0, 0.5
+WIDER = {"f32": "f64", "tf32": "f64", "bf16": "f32"}
 
 
 def arguments() -> argparse.Namespace:
@@ -39,18 +43,31 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=12, help="0: hold the outputs to each other and time nothing")
     parser.add_argument("--block", type=float, default=0.25, help="seconds of one block")
     parser.add_argument("--attempts", type=int, default=3, help="tries at each block until one is to keep")
     parser.add_argument("--limit", type=float, default=300, help="seconds after the warm-ups in which blocks are begun")
     parser.add_argument("--max-other-load", type=float, default=0.25, help="cores; a block beside more is discarded")
     parser.add_argument("--timm-model", help="timm's name, where it is not zoo's with _ for -")
-    parser.add_argument("--weights", help="safetensors file in timm's names, for the peers (default: formula weights)")
-    parser.add_argument("--zoo-weights", default=f"formula:{SALT}:{GAIN}", help="the same weights, for zoo")
+    parser.add_argument("--official", help="folder of official repositories (official.py): the peer where they have the model")
+    parser.add_argument("--gain", type=float, help="of the formula's weights (default: the official record's, or 0.7)")
+    parser.add_argument("--weights", help="safetensors file in the peers' names (default: formula weights)")
+    parser.add_argument("--zoo-weights", help="the same weights, for zoo (default: formula weights)")
     parser.add_argument("--zoo", default="zoo", help="the zoo program")
     parser.add_argument("--onnx", help="ONNX file for ort and openvino, instead of torch's export")
+    parser.add_argument("--tolerance", type=float, help="largest difference of logits, max |a - b| / max |b|")
+    parser.add_argument("--patience", type=float, default=300, help="seconds an engine has for one answer before the timing")
     parser.add_argument("--json", help="write the report to this file")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.official and args.model not in OFFICIAL:
+        args.official = None
+    args.gain = args.gain or (OFFICIAL[args.model].gain if args.official else GAIN)
+    args.zoo_weights = args.zoo_weights or f"formula:{SALT}:{args.gain}"
+    args.timm_model = args.timm_model or args.model.replace("-", "_")
+    flips = OFFICIAL[args.model].flips if args.official else 0.0
+    args.decides = flips > 0
+    args.tolerance = args.tolerance or max(flips, TOLERANCE[args.dtype])
+    return args
 
 
 def command(engine: str, args: argparse.Namespace) -> list[str]:
@@ -65,8 +82,9 @@ def command(engine: str, args: argparse.Namespace) -> list[str]:
         raise WorkerFailed(f"unknown variant +{layout}: +cl is there")
     extra = ["--channels-last"] if layout == "cl" else []
     extra += ["--onnx", args.onnx] if args.onnx else []
-    return [sys.executable, str(HERE / "peer_worker.py"), "--engine", peer, "--model", args.timm_model, "--weights",
-            args.weights, *common, *extra]
+    extra += ["--official", args.official] if args.official else []
+    return [sys.executable, str(HERE / "peer_worker.py"), "--engine", peer, "--model",
+            args.model if args.official else args.timm_model, "--weights", args.weights, *common, *extra]
 
 
 class Field:
@@ -76,6 +94,8 @@ class Field:
         self.workers: list[WorkerProcess] = []
         self.descriptions: dict[str, dict[str, Any]] = {}
         self.agreement: dict[str, float] = {}
+        self.reference: dict[str, Any] | None = None
+        """What logits were held to, where it is not the base's own: `dtype`, and the base's distance from it."""
         self.left_out: dict[str, str] = {}
 
     def start(self, engines: list[str], args: argparse.Namespace) -> None:
@@ -100,7 +120,7 @@ class Field:
         self.workers = kept
 
     def _describe(self, worker: WorkerProcess, args: argparse.Namespace) -> None:
-        description = worker.ask({"cmd": "describe"})
+        description = worker.ask({"cmd": "describe"}, args.patience)
         for key, asked in (("dtype", args.dtype), ("threads", args.threads)):
             if description[key] != asked:
                 raise WorkerFailed(f"{key} is {description[key]}, {asked} was asked")
@@ -108,25 +128,44 @@ class Field:
             raise WorkerFailed(f"device is {description['device']}, {args.device} was asked")
         self.descriptions[worker.label] = {**description, "name": worker.label}
 
-    def agree(self, batches: list[int], tolerance: float) -> None:
-        """Holds every worker's logits to the base's, at each batch size."""
+    def agree(self, batches: list[int], args: argparse.Namespace) -> None:
+        """Holds every worker's logits to the base's, at each batch size.
+
+        Where rounding flips decisions (`args.decides`) and in bf16 the base itself is off, and no engine is right because it is near
+        it: all are held to the base in its next wider format, and may be `SLACK` times as far from it as the base is.
+        """
+        self.workers.sort(key=lambda worker: worker.label != BASE)
+        wider = WIDER[args.dtype] if args.decides or args.dtype == "bf16" else None
         reference: dict[int, list[list[float]]] = {}
+        allowed: dict[int, float] = {}
 
         def check(worker: WorkerProcess) -> None:
             for batch in batches:
-                found = worker.ask({"cmd": "logits", "batch": batch, "salt": SALT})["logits"]
-                difference = relative_difference(found, reference.setdefault(batch, found))
+                request = {"cmd": "logits", "batch": batch, "salt": SALT}
+                found = worker.ask(request, args.patience)["logits"]
+                if batch not in reference:
+                    reference[batch], allowed[batch] = found, args.tolerance
+                    if wider and worker.label == BASE:
+                        reference[batch] = worker.ask(request | {"dtype": wider}, args.patience)["logits"]
+                        own = relative_difference(found, reference[batch])
+                        allowed[batch] = min(MOST, max(args.tolerance, SLACK * own))
+                        worst = max(own, (self.reference or {}).get("base_difference", 0.0))
+                        self.reference = {"dtype": wider, "base_difference": worst}
+                difference = relative_difference(found, reference[batch])
                 self.agreement[worker.label] = max(difference, self.agreement.get(worker.label, 0.0))
-                if not difference <= tolerance:
-                    raise WorkerFailed(f"its logits differ from {self.workers[0].label}'s by {difference:.1e} at batch "
-                                       f"{batch}; {tolerance:.0e} is allowed")
+                if not difference <= allowed[batch]:
+                    raise WorkerFailed(f"its logits differ from {self.held_to()} by {difference:.1e} at batch "
+                                       f"{batch}; {allowed[batch]:.0e} is allowed")
 
-        self.workers.sort(key=lambda worker: worker.label != BASE)
         self._keep(check)
 
-    def close(self) -> None:
+    def held_to(self) -> str:
+        """Whose logits the others were compared with."""
+        return f"{self.workers[0].label}'s" + (f" in {self.reference['dtype']}" if self.reference else "")
+
+    def close(self, grace_s: float = 5.0) -> None:
         for worker in self.workers:
-            worker.close()
+            worker.close(grace_s)
 
 
 def relative_difference(found: list[list[float]], reference: list[list[float]]) -> float:
@@ -171,7 +210,7 @@ def report(field: Field, cases: list[Case], schedule: Schedule, ended: str) -> d
              "speed_up": case.speed_up(bases[case.batch])}
             for case in cases if case.worker.label != base
         ],
-        "comparison": {"max_relative_difference": field.agreement, "left_out": field.left_out},
+        "comparison": {"max_relative_difference": field.agreement, "reference": field.reference, "left_out": field.left_out},
     }
 
 
@@ -206,11 +245,17 @@ def table(result: dict[str, Any]) -> str:
 
 
 def peer_weights(args: argparse.Namespace) -> None:
-    """Writes the formula's weights in timm's names for the peers; only zoo knows the names of other models than SHViT."""
+    """Writes the formula's weights in timm's names for the peers; only zoo knows the names of other models than SHViT.
+
+    Official modules are filled by the formula under their own names.
+    """
     if all(engine.startswith("zoo") for engine in args.engines.split(",")):
         return
+    if args.official:
+        args.weights = args.zoo_weights
+        return
     if args.timm_model.startswith("shvit_"):
-        formula.write_shvit(args.timm_model, SALT, GAIN, args.weights)
+        formula.write_shvit(args.timm_model, SALT, args.gain, args.weights)
         return
     convert = [args.zoo, "weights", "convert", args.zoo_weights, args.weights, "--model", args.model, "--names"]
     # Models whose official names are timm's have no other names for it.
@@ -225,13 +270,13 @@ def compare(args: argparse.Namespace, field: Field) -> int:
     batches = [int(batch) for batch in args.batch.split(",")]
     schedule = Schedule(args.rounds, args.block, args.max_other_load, args.attempts, args.limit)
     field.start(args.engines.split(","), args)
-    field.agree(batches, TOLERANCE[args.dtype])
+    field.agree(batches, args)
     for label, description in field.descriptions.items():
         if label not in field.left_out:
             options = ", ".join(description["options"])
             print(f"{label}: {description['engine']} {description['version']}, {description['device']}, "
                   f"{description['dtype']}, {description['threads']} threads{options and ', ' + options}; "
-                  f"logits within {field.agreement[label]:.1e} of {field.workers[0].label}'s")
+                  f"logits within {field.agreement[label]:.1e} of {field.held_to()}")
     for engine, why in field.left_out.items():
         print(f"{engine}: LEFT OUT: {why}")
     if not field.workers:
@@ -249,7 +294,6 @@ def compare(args: argparse.Namespace, field: Field) -> int:
 
 def main() -> int:
     args = arguments()
-    args.timm_model = args.timm_model or args.model.replace("-", "_")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     field = Field()
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
@@ -259,6 +303,7 @@ def main() -> int:
                 peer_weights(args)
             return compare(args, field)
         except KeyboardInterrupt:
+            field.close(grace_s=0.0)
             print("interrupted before anything was timed", file=sys.stderr)
             return 130
         finally:

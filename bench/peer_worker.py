@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import protocol
@@ -11,8 +12,9 @@ import protocol
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", required=True, help="eager, compile, ort or openvino")
-    parser.add_argument("--model", required=True, help="timm's name")
-    parser.add_argument("--weights", required=True, help="safetensors file with timm's names")
+    parser.add_argument("--model", required=True, help="timm's name, or zoo's with --official")
+    parser.add_argument("--weights", required=True, help="safetensors file in the model's names, or formula:SALT:GAIN for official code")
+    parser.add_argument("--official", help="folder of official repositories to take the model from, instead of timm")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--dtype", choices=["f32", "tf32", "bf16"], default="f32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
@@ -22,6 +24,9 @@ def main() -> int:
 
     answers = protocol.take_stdout()
     engine = options.pop("engine")
+    if options["device"] == "cpu":
+        # Some official code builds its constants on a GPU wherever it sees one.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
         import peers
 

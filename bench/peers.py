@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import formula
 
-DTYPES = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "f64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,54 @@ class Task:
     """What to run and how."""
 
     model: str
-    """timm's name."""
+    """timm's name, or zoo's where `official` is given."""
     weights: str
-    """safetensors file with timm's names."""
+    """safetensors file in the model's own names; for official code also formula:SALT:GAIN."""
     threads: int
     dtype: str
     device: str
     channels_last: bool
     onnx: str | None
     """An ONNX file to run instead of torch's own export of the model."""
+    official: str | None = None
+    """Folder of official repositories to take the model from, instead of timm."""
 
 
-def load_model(task: Task) -> tuple[torch.nn.Module, tuple[int, int, int]]:
-    """The model in float32 on the CPU with every weight from the file, and its input's shape."""
+@dataclass(frozen=True)
+class Loaded:
+    """A model in float32 on the CPU, giving logits, with every weight from the task's."""
+
+    model: Any
+    shape: tuple[int, int, int]
+    """Of one input."""
+    origin: list[str]
+    """Whose code it is, for the description."""
+
+
+def load_model(task: Task) -> Loaded:
+    if task.official:
+        return official_model(task, task.official)
     import timm
     from safetensors.torch import load_file
 
     model: Any = timm.create_model(task.model)
     model.load_state_dict(load_file(task.weights), strict=True)
-    return model.eval().requires_grad_(False), tuple(model.default_cfg["input_size"])
+    return Loaded(model.eval().requires_grad_(False), tuple(model.default_cfg["input_size"]), [f"timm {timm.__version__}"])
+
+
+def official_model(task: Task, folder: str) -> Loaded:
+    import official
+
+    model, replaced = official.build(task.model, folder)
+    if task.weights.startswith("formula:"):
+        _, salt, gain = task.weights.split(":")
+        official.fill(model, salt, float(gain))
+    else:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(task.weights), strict=True)
+    origin = [official.source(task.model), *(f"stand-in for {package}" for package in replaced)]
+    return Loaded(official.logits_only(model).eval().requires_grad_(False), official.OFFICIAL[task.model].shape, origin)
 
 
 def _rows(logits: NDArray[Any]) -> list[list[float]]:
@@ -57,10 +86,10 @@ class Peer:
     engine: str
     version: str
 
-    def __init__(self, task: Task, shape: tuple[int, int, int]) -> None:
+    def __init__(self, task: Task, loaded: Loaded) -> None:
         self.task = task
-        self.shape = shape
-        self.options: list[str] = []
+        self.shape = loaded.shape
+        self.options = list(loaded.origin)
         self._inputs: dict[int, Any] = {}
 
     def describe(self) -> dict[str, Any]:
@@ -98,9 +127,8 @@ class Torch(Peer):
     version = torch.__version__
 
     def __init__(self, task: Task, compiled: bool) -> None:
-        model: Any
-        model, shape = load_model(task)
-        super().__init__(task, shape)
+        loaded = load_model(task)
+        super().__init__(task, loaded)
         self.name = "compile" if compiled else "eager"
         self.engine = "torch.compile (inductor)" if compiled else "torch eager"
         # As zoo has it: f32 is f32 on a GPU too, unless TF32 is asked for by name.
@@ -109,7 +137,7 @@ class Torch(Peer):
         self._format = torch.channels_last if task.channels_last else torch.contiguous_format
         if task.channels_last:
             self.options.append("channels_last")
-        model = model.to(device=task.device, dtype=DTYPES[task.dtype], memory_format=self._format)
+        model = loaded.model.to(device=task.device, dtype=DTYPES[task.dtype], memory_format=self._format)
         # dynamic=False: one specialised program for each batch size, inductor's best.
         self._model: Any = torch.compile(model, dynamic=False) if compiled else model
 
@@ -123,6 +151,15 @@ class Torch(Peer):
         tensor = torch.from_numpy(images).to(self.task.device, DTYPES[self.task.dtype])
         return tensor.contiguous(memory_format=self._format)
 
+    def logits(self, batch: int, salt: str, dtype: str | None = None) -> list[list[float]]:
+        """With `dtype`: of the model in that format, built anew for it."""
+        if dtype is None:
+            return super().logits(batch, salt)
+        images = torch.from_numpy(formula.images(salt, batch, self.shape)).to(self.task.device, DTYPES[dtype])
+        model = load_model(self.task).model.to(device=self.task.device, dtype=DTYPES[dtype])
+        with torch.inference_mode():
+            return _rows(model(images).double().cpu().numpy())
+
     @torch.inference_mode()
     def call(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._model(images)
@@ -134,18 +171,18 @@ class Torch(Peer):
         return _rows(self.call(images).float().cpu().numpy())
 
 
-def onnx_file(task: Task, folder: str) -> tuple[str, tuple[int, int, int]]:
-    """The model as ONNX with a free batch axis (written into `folder`), and its input's shape."""
-    model, shape = load_model(task)
+def onnx_file(task: Task, folder: str) -> tuple[str, Loaded]:
+    """The model as ONNX with a free batch axis (written into `folder`), and the model it is of."""
+    loaded = load_model(task)
     if task.onnx:
-        return task.onnx, shape
+        return task.onnx, loaded
     path = Path(folder) / f"{task.model}.onnx"
     # The TorchScript exporter: on these models its graphs ran faster than those of the newer one.
     torch.onnx.export(
-        model, (torch.zeros(2, *shape),), str(path), dynamo=False, opset_version=17, input_names=["images"],
+        loaded.model, (torch.zeros(2, *loaded.shape),), str(path), dynamo=False, opset_version=17, input_names=["images"],
         output_names=["logits"], dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
     )
-    return str(path), shape
+    return str(path), loaded
 
 
 class OnnxRuntime(Peer):
@@ -157,8 +194,8 @@ class OnnxRuntime(Peer):
         if task.dtype != "f32":
             raise ValueError("ONNX Runtime is run in f32 only: its CPU provider has no bf16 convolution")
         with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
-            path, shape = onnx_file(task, folder)
-            super().__init__(task, shape)
+            path, loaded = onnx_file(task, folder)
+            super().__init__(task, loaded)
             self._open(ort, path)
 
     def _open(self, ort: Any, path: str) -> None:
@@ -174,7 +211,7 @@ class OnnxRuntime(Peer):
         if self._session.get_providers()[0] != provider:
             raise RuntimeError(f"{provider} was asked for, ONNX Runtime took {self._session.get_providers()}")
         self.engine, self.version = f"onnxruntime {provider}", ort.__version__
-        self.options = ["graph " + ("given" if task.onnx else "by torch.onnx.export")]
+        self.options.append("graph " + ("given" if task.onnx else "by torch.onnx.export"))
         self._threads = self._session.get_session_options().intra_op_num_threads
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
@@ -210,10 +247,10 @@ class OpenVino(Peer):
             raise ValueError(f"OpenVINO has no device {task.device}")
         # Kept until the end: every batch size reads the file again.
         self._folder = tempfile.TemporaryDirectory(prefix="zoo-bench-")
-        path, shape = onnx_file(task, self._folder.name)
-        super().__init__(task, shape)
+        path, loaded = onnx_file(task, self._folder.name)
+        super().__init__(task, loaded)
         self.version = ov.get_version()
-        self.options = ["graph " + ("given" if task.onnx else "by torch.onnx.export")]
+        self.options.append("graph " + ("given" if task.onnx else "by torch.onnx.export"))
         self._ov, self._path = ov, path
         self._requests: dict[int, Any] = {}
 

@@ -3,6 +3,7 @@
     {"cmd":"describe"}                          -> {"name":..,"engine":..,"version":..,"model":..,"device":..,"dtype":..,
                                                     "threads":..,"input":[3,224,224],"options":[..]}
     {"cmd":"logits","batch":2,"salt":"zoo"}     -> {"logits":[[..],[..]]}
+                ..,"dtype":"f64"}               -> the same in a wider format than the one it runs in (PyTorch eager alone)
     {"cmd":"block","batch":8,"seconds":0.25}    -> {"first_s":..,"times_s":[..],"cpu_s":..}
     {"cmd":"quit"}                              -> (the worker ends; also at the end of its input)
     anything that fails                         -> {"error":"what and why"}
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -65,7 +67,8 @@ def _answer(engine: Engine, request: Json) -> Json:
         case "describe":
             return engine.describe()
         case "logits":
-            return {"logits": engine.logits(request["batch"], request["salt"])}
+            wider = {"dtype": request["dtype"]} if "dtype" in request else {}
+            return {"logits": engine.logits(request["batch"], request["salt"], **wider)}
         case "block":
             return _block(engine, request["batch"], request["seconds"])
         case other:
@@ -106,12 +109,15 @@ class WorkerProcess:
         except OSError as error:
             raise WorkerFailed(f"cannot start {command[0]}: {error.strerror}") from error
 
-    def ask(self, request: Json) -> Json:
-        """Sends a request and waits for the answer."""
+    def ask(self, request: Json, patience_s: float | None = None) -> Json:
+        """Sends a request and waits for the answer, for `patience_s` at most; a worker that was too slow is ended."""
         assert self._process.stdin and self._process.stdout
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
+            if patience_s is not None and not select.select([self._process.stdout], [], [], patience_s)[0]:
+                self._kill()
+                raise WorkerFailed(f"no answer to {request['cmd']} within {patience_s:.0f} s")
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
@@ -130,20 +136,24 @@ class WorkerProcess:
         lines = [line.strip() for line in self._log if line.strip()]
         return lines[-1] if lines else "it said nothing"
 
-    def close(self) -> None:
-        """Asks it to end; ends it when it does not."""
+    def _kill(self) -> None:
+        """Ends it and the processes it started."""
         try:
-            assert self._process.stdin
-            self._process.stdin.write('{"cmd":"quit"}\n')
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+
+    def close(self, grace_s: float = 5.0) -> None:
+        """Asks it to end; ends it when it does not within `grace_s`. Closing twice does nothing more."""
+        assert self._process.stdin and self._process.stdout
+        try:
+            if self._process.poll() is None:
+                self._process.stdin.write('{"cmd":"quit"}\n')
             self._process.stdin.close()
-            self._process.wait(timeout=5)
-        except (BrokenPipeError, subprocess.TimeoutExpired):
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self._process.wait()
+            self._process.wait(timeout=grace_s)
+        except (BrokenPipeError, ValueError, subprocess.TimeoutExpired):
+            self._kill()
         finally:
-            assert self._process.stdout
             self._process.stdout.close()
             self._log.close()

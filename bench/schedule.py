@@ -108,8 +108,10 @@ def warm_up(case: Case, schedule: Schedule) -> None:
 def run(cases: list[Case], schedule: Schedule, progress: Callable[[str], None]) -> str:
     """Fills the cases' blocks. How it ended: `complete`, `stopped` by Ctrl-C, or by the `time_limit`.
 
-    What was measured until then stands.
+    What was measured until then stands. Without rounds nothing is called, not even to warm up.
     """
+    if schedule.rounds == 0:
+        return "complete"
     try:
         for case in cases:
             progress(f"warming up {case.worker.label}, batch {case.batch}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import math
@@ -157,6 +158,11 @@ class Scheduling(unittest.TestCase):
             ended = schedule.run([case], schedule.Schedule(rounds=9, attempts=1, max_s=10.0), lambda _: None)
         self.assertEqual((ended, len(case.blocks)), ("time_limit", 3))
 
+    def test_without_rounds_nothing_is_called(self) -> None:
+        case = schedule.Case(ScriptedWorker("x", []), 1)
+        self.assertEqual(self.run_cases([case], [], rounds=0), "complete")
+        self.assertIsNone(case.report()["warm_up"])
+
     def test_ctrl_c_keeps_what_there_is(self) -> None:
         case = schedule.Case(ScriptedWorker("x", [0.02]), 1)
         asked = 0
@@ -200,7 +206,7 @@ class Processes(unittest.TestCase):
         logits = {"near": "2.00001", "far": "2.1", "eager": "2.0", "nan": "float('nan')", "null": "None"}
         field.workers = [fake_worker(label, logit) for label, logit in logits.items()]
         self.addCleanup(field.close)
-        field.agree([1, 2], 1e-4)
+        field.agree([1, 2], argparse.Namespace(dtype="f32", tolerance=1e-4, patience=30, decides=False))
         self.assertEqual([w.label for w in field.workers], ["eager", "near"])
         self.assertIn("5.0e-02 at batch 1", field.left_out["far"])
         self.assertIn("nan", field.left_out["nan"])
