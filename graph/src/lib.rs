@@ -5,6 +5,7 @@
 //! that graph. No model and no data set is known here, and nothing here runs a graph.
 
 pub mod cost;
+mod diagram;
 mod ffi;
 mod graph;
 mod import;
@@ -20,3 +21,8 @@ pub use ffi::{constant, is_tracing, scope};
 pub use graph::{Arg, Dtype, Graph, Node, Origin, Value, ValueId, Variable};
 pub use size::Size;
 pub use trace::{Input, Trace, TraceError, trace};
+
+/// The example of the README, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

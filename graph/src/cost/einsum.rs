@@ -38,7 +38,12 @@ pub(super) fn operations(equation: &str, operands: &[Vec<u64>]) -> Operations {
             }
         }
         let mut both = a;
-        both.extend(b.iter().filter(|axis| !both.contains(axis)).copied().collect::<Vec<_>>());
+        both.extend(
+            b.iter()
+                .filter(|axis| !both.contains(axis))
+                .copied()
+                .collect::<Vec<_>>(),
+        );
         let sums = both.iter().any(|axis| !needed(axis));
         match sums {
             true => done.macs += volume(&both),
@@ -125,7 +130,10 @@ mod tests {
         assert_eq!(counted("bij,bjk->bik", &[&[2, 3, 4], &[2, 4, 5]]), (120, 0));
         assert_eq!(counted("ij, jk", &[&[3, 4], &[4, 5]]), (60, 0));
         assert_eq!(counted("i,j->ij", &[&[3], &[4]]), (0, 12));
-        assert_eq!(counted("...d,hd->...h", &[&[2, 7, 4], &[5, 4]]), (2 * 7 * 4 * 5, 0));
+        assert_eq!(
+            counted("...d,hd->...h", &[&[2, 7, 4], &[5, 4]]),
+            (2 * 7 * 4 * 5, 0)
+        );
     }
 
     #[test]
@@ -144,6 +152,9 @@ mod tests {
     #[test]
     fn three_operands_go_from_the_left() {
         // (a b) has 2 x 3 x 4 products, its result with c 2 x 4 x 5.
-        assert_eq!(counted("ij,jk,kl->il", &[&[2, 3], &[3, 4], &[4, 5]]), (24 + 40, 0));
+        assert_eq!(
+            counted("ij,jk,kl->il", &[&[2, 3], &[3, 4], &[4, 5]]),
+            (24 + 40, 0)
+        );
     }
 }

@@ -40,9 +40,7 @@ impl Memory {
         let bytes = graph.values.iter();
         Memory {
             owner: (0..graph.values.len()).collect(),
-            bytes: bytes
-                .map(|v| v.elements(batch) * v.dtype.bytes())
-                .collect(),
+            bytes: bytes.map(|v| v.elements(batch) * v.dtype.bytes()).collect(),
             last_read,
             alive: graph.inputs.iter().map(|&id| (id, FOR_EVER)).collect(),
         }

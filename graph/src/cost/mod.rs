@@ -18,9 +18,9 @@ mod memory;
 mod parts;
 mod products;
 mod rules;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use crate::graph::{Graph, Node, Value};
 use memory::Memory;
@@ -195,13 +195,5 @@ impl<'a> Call<'a> {
 
     fn elements(&self, value: Option<&Value>) -> u64 {
         value.map_or(0, |value| value.elements(self.batch))
-    }
-
-    /// Elements of all results.
-    fn results(&self) -> u64 {
-        let outputs = self.node.outputs.iter();
-        outputs
-            .map(|&id| self.graph.values[id].elements(self.batch))
-            .sum()
     }
 }

@@ -153,6 +153,9 @@ impl Tree {
             })
             .collect();
         order.sort_by(|(a, _), (b, _)| a.cmp(b));
-        order.into_iter().map(|(_, module)| module.clone()).collect()
+        order
+            .into_iter()
+            .map(|(_, module)| module.clone())
+            .collect()
     }
 }

@@ -205,12 +205,30 @@ const OTHERS: &[(&str, Rule)] = &[
     ("logsumexp", Rule::Over(4)),
     ("glu", Rule::Each(2)),
     ("cosine_similarity", Rule::Over(6)),
-    ("layer_norm", Rule::Formula("5 per element, 7 with weights", products::norm)),
-    ("group_norm", Rule::Formula("5 per element, 7 with weights", products::norm)),
-    ("instance_norm", Rule::Formula("5 per element, 7 with weights", products::norm)),
-    ("rms_norm", Rule::Formula("3 per element, 4 with weights", products::rms_norm)),
-    ("avg_pool2d", Rule::Formula("window per result", products::pool)),
-    ("max_pool2d", Rule::Formula("window per result", products::pool)),
+    (
+        "layer_norm",
+        Rule::Formula("5 per element, 7 with weights", products::norm),
+    ),
+    (
+        "group_norm",
+        Rule::Formula("5 per element, 7 with weights", products::norm),
+    ),
+    (
+        "instance_norm",
+        Rule::Formula("5 per element, 7 with weights", products::norm),
+    ),
+    (
+        "rms_norm",
+        Rule::Formula("3 per element, 4 with weights", products::rms_norm),
+    ),
+    (
+        "avg_pool2d",
+        Rule::Formula("window per result", products::pool),
+    ),
+    (
+        "max_pool2d",
+        Rule::Formula("window per result", products::pool),
+    ),
     ("_convolution", Rule::Formula("MACs", products::convolution)),
     ("linear", Rule::Formula("MACs", products::linear)),
     ("matmul", Rule::Formula("MACs", products::matmul)),
@@ -225,7 +243,10 @@ const OTHERS: &[(&str, Rule)] = &[
         "scaled_dot_product_attention",
         Rule::Formula("MACs, softmax", products::attention),
     ),
-    ("cdist", Rule::Formula("3 per pair and coordinate", products::cdist)),
+    (
+        "cdist",
+        Rule::Formula("3 per pair and coordinate", products::cdist),
+    ),
 ];
 
 const GROUPS: &[(&[&str], Rule)] = &[

@@ -13,11 +13,7 @@ fn input(name: &str, shape: &[i64]) -> Input {
     }
 }
 
-fn traced(
-    store: &nn::VarStore,
-    shapes: &[&[i64]],
-    forward: impl Fn(&[Tensor]) -> Tensor,
-) -> Trace {
+fn traced(store: &nn::VarStore, shapes: &[&[i64]], forward: impl Fn(&[Tensor]) -> Tensor) -> Trace {
     let inputs: Vec<_> = shapes.iter().map(|shape| input("x", shape)).collect();
     trace(store, &inputs, |x| vec![forward(x)]).unwrap()
 }
@@ -163,7 +159,10 @@ fn norms_reductions_and_pools() {
     assert_eq!(one(|x| x.softmax(1, None::<Kind>)), 5 * 144);
     assert_eq!(one(|x| x.amax([1i64].as_slice(), false)), 144);
     assert_eq!(one(|x| x.topk(2, 1, true, true).0), 144);
-    assert_eq!(one(|x| x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)), 4 * 9 * 4);
+    assert_eq!(
+        one(|x| x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)),
+        4 * 9 * 4
+    );
     let pooled = |x: &Tensor| x.max_pool2d([3, 2], [3, 2], [0, 0], [1, 1], false);
     assert_eq!(one(pooled), 4 * 6 * 6);
     assert_eq!(one(|x| x.adaptive_avg_pool2d([1, 1])), 144);
@@ -181,16 +180,25 @@ fn norms_reductions_and_pools() {
 fn views_cost_nothing_and_copies_move_bytes() {
     let shape: &[i64] = &[4, 6];
     let bytes = 4 * 24;
-    assert_eq!(moved(&[shape], |x| x[0].transpose(1, 2).narrow(1, 0, 2)), (0, 0));
+    assert_eq!(
+        moved(&[shape], |x| x[0].transpose(1, 2).narrow(1, 0, 2)),
+        (0, 0)
+    );
     assert_eq!(moved(&[shape], |x| x[0].reshape([-1, 24])), (0, 0));
     assert_eq!(moved(&[shape], |x| x[0].contiguous()), (0, 0));
     let copied = (bytes, bytes);
-    assert_eq!(moved(&[shape], |x| x[0].transpose(1, 2).contiguous()), copied);
+    assert_eq!(
+        moved(&[shape], |x| x[0].transpose(1, 2).contiguous()),
+        copied
+    );
     assert_eq!(
         moved(&[shape], |x| x[0].transpose(1, 2).reshape([-1, 24])),
         copied
     );
-    assert_eq!(moved(&[shape], |x| Tensor::cat(&[&x[0], &x[0]], 1)), (bytes, 2 * bytes));
+    assert_eq!(
+        moved(&[shape], |x| Tensor::cat(&[&x[0], &x[0]], 1)),
+        (bytes, 2 * bytes)
+    );
     // One row of six is read as often as it is stored; all 24 are written.
     let expanded = |x: &[Tensor]| x[0].narrow(1, 0, 1).expand([-1, 4, 6], false) * 2.0;
     assert_eq!(moved(&[shape], expanded), (bytes, bytes));
@@ -211,17 +219,23 @@ fn memory_is_what_lives_at_once() {
     // A chain needs two results at once, however long it is.
     assert_eq!(live(|x| x.relu().tanh().sigmoid().exp()), 3);
     // What comes back later waits.
-    assert_eq!(live(|x| {
-        let y = x.relu();
-        y.tanh().sigmoid().exp() + y
-    }), 4);
+    assert_eq!(
+        live(|x| {
+            let y = x.relu();
+            y.tanh().sigmoid().exp() + y
+        }),
+        4
+    );
     // A view keeps its tensor.
-    assert_eq!(live(|x| {
-        let y = x.relu();
-        let half = y.narrow(1, 0, 5);
-        let z = y.tanh().sigmoid().exp();
-        z.narrow(1, 0, 5) * half
-    }), 4);
+    assert_eq!(
+        live(|x| {
+            let y = x.relu();
+            let half = y.narrow(1, 0, 5);
+            let z = y.tanh().sigmoid().exp();
+            z.narrow(1, 0, 5) * half
+        }),
+        4
+    );
 }
 
 #[test]
@@ -234,7 +248,10 @@ fn what_has_no_rule_is_listed_and_the_total_says_at_least() {
     assert_eq!(costs.total.elementwise, 24);
     let text = costs.to_string();
     assert!(text.contains("at least 24"), "{text}");
-    assert!(text.contains("not counted: aten::nobody_knows (1)"), "{text}");
+    assert!(
+        text.contains("not counted: aten::nobody_knows (1)"),
+        "{text}"
+    );
     assert!(!costs.kinds(&graph).iter().all(|kind| kind.known));
 }
 
@@ -243,7 +260,10 @@ fn a_parameter_folded_into_a_constant_is_still_a_parameter() {
     let store = nn::VarStore::new(Device::Cpu);
     let table = store.root().sub("bias").randn("table", &[5, 6], 0.0, 1.0);
     let graph = traced(&store, &[&[6]], |x| {
-        &x[0] + table.exp().sum_dim_intlist([0i64].as_slice(), false, None::<Kind>)
+        &x[0]
+            + table
+                .exp()
+                .sum_dim_intlist([0i64].as_slice(), false, None::<Kind>)
     })
     .graph;
     assert_eq!(graph.nodes.len(), 1);
