@@ -54,7 +54,7 @@ pub struct EngineArguments {
     /// How far ONNX Runtime may rewrite the graph: none, basic, extended or all.
     #[arg(long, default_value = "all", value_name = "LEVEL")]
     pub optimization: OptimizationLevel,
-    /// Input size where that is open: of a .onnx file that leaves it, of a model in `zoo profile`.
+    /// Input size of a .onnx file that leaves it open.
     #[arg(long, value_name = "HxW", help_heading = ONNX, value_parser = size)]
     pub input_size: Option<(usize, usize)>,
     /// Share of the resized image's edge that the crop keeps. Default: 0.875.

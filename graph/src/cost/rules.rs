@@ -169,6 +169,7 @@ const POINTWISE: &[&str] = &[
 
 /// One operation for each element that is read: sums, extremes, and choices by comparison.
 const REDUCTIONS: &[&str] = &[
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "all",
     "amax",

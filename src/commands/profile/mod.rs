@@ -21,7 +21,7 @@ use zoo::runtime::Session;
 /// Count what a model computes, from its graph: parameters, multiply-accumulates (MACs), elementwise operations, bytes, memory.
 ///
 /// Beside it what its authors claim, and what it executes on images: some operators skip work that a graph shows. The form
-/// that was trained is counted unless --fused. `zoo bench` measures time and joules; nothing here does.
+/// that was trained is counted unless --fused, at the published size unless --input-size says another. `zoo bench` measures time and joules; nothing here does.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The model; with --table, several names or globs.
@@ -170,9 +170,7 @@ fn open(arguments: &Arguments, variant: &'static Variant, plain: bool) -> Result
         no_fuse: plain || arguments.run.no_fuse,
         ..arguments.run.clone()
     };
-    let mut options = run.options();
-    options.size = asked_size(arguments);
-    run.open_with(variant, &options)
+    run.open_in_libtorch_at(variant, asked_size(arguments))
 }
 
 /// Height and width, where --input-size says them.
