@@ -1,4 +1,10 @@
-//! From what a forward pass reported to what an image costs.
+//! From what a forward pass reported, or what a graph says, to what an image costs.
+
+mod executed;
+mod from_graph;
+
+pub use executed::Executed;
+pub use from_graph::graph_counts;
 
 use tch::Tensor;
 use zoo_energy::{Average, Contraction, Counts, Neurons, Op, Operand, Values};
@@ -105,9 +111,24 @@ pub fn over_images(
     samples: &[&Sample],
     batch: usize,
 ) -> Result<Average, CountingError> {
-    let (height, width) = images.transform.size;
     let mut average = Average::default();
-    for some in samples.chunks(batch.max(1)) {
+    for x in batches(images, samples, batch) {
+        add(session, &x?, &mut average)?;
+    }
+    if average.images() == 0.0 {
+        return Err(CountingError::NoImages);
+    }
+    Ok(average)
+}
+
+/// These images, preprocessed, `batch` at a time.
+pub fn batches<'a>(
+    images: &'a Images,
+    samples: &'a [&Sample],
+    batch: usize,
+) -> impl Iterator<Item = Result<Tensor, CountingError>> + 'a {
+    let (height, width) = images.transform.size;
+    samples.chunks(batch.max(1)).map(move |some| {
         let mut values = vec![0.0; some.len() * images.image_len()];
         for (sample, out) in some.iter().zip(values.chunks_exact_mut(images.image_len())) {
             let image = images.decode(sample);
@@ -118,16 +139,8 @@ pub fn over_images(
             images.preprocess(&image, out);
         }
         let shape = [some.len() as i64, 3, height as i64, width as i64];
-        add(
-            session,
-            &Tensor::from_slice(&values).reshape(shape),
-            &mut average,
-        )?;
-    }
-    if average.images() == 0.0 {
-        return Err(CountingError::NoImages);
-    }
-    Ok(average)
+        Ok(Tensor::from_slice(&values).reshape(shape))
+    })
 }
 
 /// Adds the work of one batch of inputs, whose first axis is the images.

@@ -16,4 +16,5 @@ pub use zoo_weights as weights;
 
 pub mod counting;
 pub mod export;
+pub mod profile;
 pub mod verify;

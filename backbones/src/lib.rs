@@ -5,6 +5,7 @@
 pub mod activator;
 mod backbone;
 pub mod biformer;
+mod claimed;
 pub mod halonet;
 pub mod karat;
 pub mod maxvit_stl;
@@ -22,6 +23,7 @@ mod variant;
 pub mod vit;
 
 pub use backbone::{Backbone, InputForm, Stage};
+pub use claimed::ReportedMacs;
 pub use registry::{find, matching, variants};
 pub use variant::{
     BuildOptions, CIFAR_10, IMAGENET, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing,

@@ -143,7 +143,10 @@ private:
     if (auto tensor = value.type()->cast<c10::TensorType>()) {
       if (auto dtype = tensor->scalarType()) out += ",\"dtype\":" + std::to_string(static_cast<int>(*dtype));
       auto sizes = tensor->sizes().concrete_sizes();
-      if (sizes) out += ",\"shape\":" + list(*sizes, [](int64_t n) { return std::to_string(n); });
+      auto number = [](int64_t n) { return std::to_string(n); };
+      if (sizes) out += ",\"shape\":" + list(*sizes, number);
+      auto strides = tensor->strides().concrete_sizes();
+      if (strides) out += ",\"strides\":" + list(*strides, number);
     }
     return out + "}";
   }

@@ -95,6 +95,7 @@ pub(crate) struct RecordedValue {
     pub name: String,
     pub dtype: Option<i64>,
     pub shape: Option<Vec<i64>>,
+    pub strides: Option<Vec<i64>>,
 }
 
 /// Floating-point numbers are texts: JSON has no infinities.

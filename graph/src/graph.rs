@@ -81,6 +81,9 @@ pub struct Value {
     pub dtype: Dtype,
     /// Its axes.
     pub shape: Vec<Size>,
+    /// Elements from one index of an axis to the next, as they lay in memory when traced; empty where that is not known.
+    #[serde(default)]
+    pub strides: Vec<Size>,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -172,6 +175,19 @@ impl Node {
     }
 }
 
+/// A tensor of the store that was traced over.
+///
+/// A graph may read less: what depends on parameters alone is computed when it is traced, and is a constant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Its name in the store.
+    pub name: String,
+    /// Its elements.
+    pub elements: u64,
+    /// Whether training changes it; statistics of norms are variables that it does not.
+    pub trainable: bool,
+}
+
 /// What a model computes. Nodes stand in an order in which they can be run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Graph {
@@ -183,6 +199,9 @@ pub struct Graph {
     pub values: Vec<Value>,
     /// All operations.
     pub nodes: Vec<Node>,
+    /// What the store held, read by a node or not.
+    #[serde(default)]
+    pub variables: Vec<Variable>,
 }
 
 impl Graph {

@@ -227,6 +227,8 @@ impl Merger<'_> {
         let shape = self.sizes(s, t).ok_or_else(|| TraceError::Structure {
             what: format!("shapes {s:?} and {t:?}"),
         })?;
+        let strides = a.strides.as_ref().zip(b.strides.as_ref());
+        let strides = strides.and_then(|(s, t)| self.sizes(s, t));
         let dtype = a.dtype.and_then(Dtype::of_libtorch).ok_or_else(unknown)?;
         let id = self.graph.values.len();
         if origin == Origin::Constant {
@@ -236,6 +238,7 @@ impl Merger<'_> {
             name: a.name.clone(),
             dtype,
             shape,
+            strides: strides.unwrap_or_default(),
             origin,
         });
         self.ids.insert(recorded, id);

@@ -1,7 +1,7 @@
-//! A graph for reading: lines of text, DOT, Mermaid.
+//! A graph for reading: lines of text.
 
 use crate::graph::{Arg, Graph, Node, Origin, Value};
-use std::fmt::{self, Write};
+use std::fmt;
 
 impl fmt::Display for Graph {
     /// One line a node: values with kind and shape, the operation, its arguments, its module.
@@ -34,7 +34,7 @@ impl fmt::Display for Value {
     }
 }
 
-fn shape(value: &Value) -> String {
+pub(crate) fn shape(value: &Value) -> String {
     let axes: Vec<_> = value.shape.iter().map(ToString::to_string).collect();
     format!("[{}]", axes.join(", "))
 }
@@ -66,70 +66,9 @@ impl Graph {
             })),
         }
     }
-
-    /// The graph in Graphviz's language, parameters left out.
-    pub fn to_dot(&self) -> String {
-        let mut out = "digraph model {\n  node [shape=box, fontname=\"sans-serif\"];\n".to_owned();
-        self.draw(&mut out, &DOT);
-        out.push_str("}\n");
-        out
-    }
-
-    /// The graph as a Mermaid flowchart, parameters left out.
-    pub fn to_mermaid(&self) -> String {
-        let mut out = "flowchart TD\n".to_owned();
-        self.draw(&mut out, &MERMAID);
-        out
-    }
-
-    fn draw(&self, out: &mut String, style: &Style) {
-        for &id in &self.inputs {
-            let value = &self.values[id];
-            (style.place)(out, &format!("v{id}"), &value.name, &shape(value));
-        }
-        let producers = self.producers();
-        let source = |id: usize| match (producers.get(&id), self.values[id].origin) {
-            (Some(node), _) => Some(format!("n{node}")),
-            (None, Origin::Input) => Some(format!("v{id}")),
-            _ => None,
-        };
-        for (i, node) in self.nodes.iter().enumerate() {
-            let kind = node.kind.trim_start_matches("aten::");
-            (style.place)(out, &format!("n{i}"), kind, &node.module);
-            for id in node.inputs() {
-                if let Some(from) = source(id) {
-                    (style.arrow)(out, &from, &format!("n{i}"), &shape(&self.values[id]));
-                }
-            }
-        }
-    }
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<_> = items.collect();
     format!("[{}]", items.join(", "))
 }
-
-/// How a diagram's language writes a box and an arrow.
-struct Style {
-    place: fn(&mut String, &str, &str, &str),
-    arrow: fn(&mut String, &str, &str, &str),
-}
-
-// Writing to a text can not fail.
-const DOT: Style = Style {
-    place: |out, id, title, note| {
-        let _ = writeln!(out, "  {id} [label=\"{title}\\n{note}\"];");
-    },
-    arrow: |out, from, to, label| {
-        let _ = writeln!(out, "  {from} -> {to} [label=\"{label}\"];");
-    },
-};
-const MERMAID: Style = Style {
-    place: |out, id, title, note| {
-        let _ = writeln!(out, "  {id}[\"{title}<br/>{note}\"]");
-    },
-    arrow: |out, from, to, label| {
-        let _ = writeln!(out, "  {from} -- \"{label}\" --> {to}");
-    },
-};

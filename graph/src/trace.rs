@@ -1,10 +1,10 @@
 //! Running a forward pass under the tracer.
 
 use crate::ffi::Running;
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, ValueId, Variable};
 use crate::import::{PlainGraph, import};
 use crate::{merge, modules, passes};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::{Kind, Tensor, nn};
 
@@ -107,9 +107,21 @@ pub fn trace(
     let (mut graph, tensors) = merge::merge(traces, BATCHES, inputs.len(), &params)?;
     check(&graph)?;
     modules::name_values(&mut graph);
+    graph.variables = variables(store, &params);
     let mut trace = Trace { graph, tensors };
     passes::remove_dead(&mut trace);
     Ok(trace)
+}
+
+fn variables(store: &nn::VarStore, params: &[(String, Tensor)]) -> Vec<Variable> {
+    let trainable = store.trainable_variables();
+    let trainable: BTreeSet<_> = trainable.iter().map(|t| t.data_ptr() as usize).collect();
+    let variables = params.iter().map(|(name, tensor)| Variable {
+        name: name.clone(),
+        elements: tensor.numel() as u64,
+        trainable: trainable.contains(&(tensor.data_ptr() as usize)),
+    });
+    variables.collect()
 }
 
 fn trace_at(

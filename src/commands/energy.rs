@@ -167,19 +167,24 @@ fn on_events(arguments: &Arguments, session: &Session, steps: i64) -> Result<(Av
 }
 
 fn on_formula(session: &Session) -> Result<(Average, String)> {
+    let x = formula_input(session);
+    let mut average = Average::default();
+    counting::add(session, &x, &mut average)?;
+    Ok((
+        average,
+        format!("uniform random numbers {:?}: rates mean nothing", x.size()),
+    ))
+}
+
+/// One input of the published size, of numbers that are always the same.
+pub fn formula_input(session: &Session) -> Tensor {
     let formula = Formula {
         salt: "zoo".to_owned(),
         gain: 1.0,
     };
     let shape = session.input_shape(1);
     let unsigned: Vec<usize> = shape.iter().map(|n| n.unsigned_abs() as usize).collect();
-    let x = Tensor::from_slice(&formula.fill_input(&unsigned)).reshape(&shape[..]);
-    let mut average = Average::default();
-    counting::add(session, &x, &mut average)?;
-    Ok((
-        average,
-        format!("uniform random numbers {shape:?}: rates mean nothing"),
-    ))
+    Tensor::from_slice(&formula.fill_input(&unsigned)).reshape(&shape[..])
 }
 
 /// Firing rates by layer; nothing for an ordinary network.

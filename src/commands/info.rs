@@ -33,8 +33,17 @@ struct Info<'a> {
     model: Row<'a>,
     channels: i64,
     trainable: u64,
+    /// What the authors report; `zoo profile` counts.
+    reported_macs: Option<ReportedMacs>,
     stages: Vec<StageInfo>,
     modules: Vec<Module>,
+}
+
+/// Multiply-accumulates of an image of the published size.
+#[derive(Serialize)]
+struct ReportedMacs {
+    macs: f64,
+    source: &'static str,
 }
 
 /// A feature map at the published input size.
@@ -84,6 +93,10 @@ fn inspect(variant: &'static Variant, arguments: &Arguments) -> Info<'static> {
         model: row(variant),
         channels: network.input_channels(),
         trainable: modules.iter().map(|m| m.params).sum(),
+        reported_macs: variant.reported_macs().map(|r| ReportedMacs {
+            macs: r.giga * 1e9,
+            source: r.source,
+        }),
         stages: stages(variant, network.as_ref()),
         modules,
     }
@@ -166,6 +179,13 @@ fn print_text(variant: &Variant, info: &Info<'_>) -> Result<()> {
         print(format!(
             "reported: top-1 {} %{top5} on {}: {}",
             r.top1, r.data, r.source
+        ))?;
+    }
+    if let Some(r) = &info.reported_macs {
+        let giga = r.macs / 1e9;
+        print(format!(
+            "reported: {giga} G multiply-accumulates: {} (zoo profile counts them)",
+            r.source
         ))?;
     }
     for w in variant.weights {

@@ -15,6 +15,7 @@ pub mod merge;
 pub mod model;
 pub mod output;
 pub mod predict;
+pub mod profile;
 pub mod race;
 pub mod verify;
 pub mod weights;

@@ -17,6 +17,7 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 /// What it printed, after checking that it ended well.
+#[allow(dead_code)]
 pub fn stdout(output: &Output) -> String {
     assert!(
         output.status.success(),
@@ -28,6 +29,7 @@ pub fn stdout(output: &Output) -> String {
 }
 
 /// What it complained of.
+#[allow(dead_code)]
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -70,9 +70,12 @@ fn layer(p: &nn::Path, [conv, norm]: [i64; 2], sizes: (i64, i64), stored: Stored
 
 /// Neurons that a checkpoint knows nothing of: SpikingJelly keeps their constants out of it.
 fn unstored(p: &nn::Path, channels: i64, neurons: &Neurons) -> Spikes {
-    let store = nn::VarStore::new(p.device());
+    let mut store = nn::VarStore::new(p.device());
     let path = p.components().fold(store.root(), |path, name| path / name);
-    neurons.layer(path, channels)
+    let layer = neurons.layer(path, channels);
+    // Constants, also to a tracer, which takes none that wants a gradient.
+    store.freeze();
+    layer
 }
 
 /// S, conv, BN, S, conv, BN.

@@ -1,0 +1,35 @@
+//! A model of tch's vision crate: what it costs, and its ONNX file.
+//!
+//! `cargo run -p zoo-graph --example tch_resnet18 [FILE.onnx]`
+
+use std::error::Error;
+use std::path::Path;
+use tch::nn::{self, ModuleT};
+use tch::{Device, vision};
+use zoo_graph::cost::Costs;
+use zoo_graph::onnx::{self, OnnxFile, OnnxOptions};
+use zoo_graph::{Input, trace};
+
+/// Counts the model and writes it to `file`.
+pub fn run(file: &Path) -> Result<(Costs, OnnxFile), Box<dyn Error>> {
+    let store = nn::VarStore::new(Device::Cpu);
+    let model = vision::resnet::resnet18(&store.root(), 1000);
+
+    let trace = trace(&store, &[Input::images([3, 224, 224])], |x| {
+        vec![model.forward_t(&x[0], false)]
+    })?;
+    let costs = trace.graph.costs(1);
+    println!("{costs}");
+    for module in costs.modules(&trace.graph, 1) {
+        println!("{:8} {:>12} MACs", module.path, module.work.macs);
+    }
+    let written = onnx::export(&trace, &OnnxOptions::default(), file)?;
+    Ok((costs, written))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let file = std::env::args().nth(1).unwrap_or("resnet18.onnx".into());
+    let (_, written) = run(Path::new(&file))?;
+    println!("{file}: {} operators", written.nodes);
+    Ok(())
+}
