@@ -90,8 +90,21 @@ impl ModelArguments {
 
     /// The model in libtorch, for what only libtorch shows: the values inside.
     pub fn open_in_libtorch(&self, variant: &'static Variant) -> Result<Session> {
+        self.open_in_libtorch_at(variant, None)
+    }
+
+    /// The same at another input size than the published one, height and width.
+    pub fn open_in_libtorch_at(
+        &self,
+        variant: &'static Variant,
+        size: Option<[i64; 2]>,
+    ) -> Result<Session> {
         if let Some(EngineChoice::Named(EngineName::Libtorch)) | None = self.engine.engine {
-            return Session::open(variant, &self.source()?, &self.options())
+            let options = Options {
+                size,
+                ..self.options()
+            };
+            return Session::open(variant, &self.source()?, &options)
                 .with_context(|| format!("opening {}", variant.name));
         }
         bail!("this looks inside the model, which libtorch alone shows: leave --engine away")

@@ -34,6 +34,7 @@ impl<'a> Converter<'a> {
                 dtype: value.dtype,
                 shape: value.shape.clone(),
             });
+            converter.draft.shapes.insert(name.clone(), value.shape.clone());
             converter.names.insert(id, name);
         }
         converter
