@@ -109,8 +109,9 @@ impl<'a> Exporter<'a> {
         self.write_with(path, None)
     }
 
-    /// Writes the file beside `path`, holds it to libtorch on random input and on `images` (batches of the model's form), then puts it in its place with
-    /// the outcome in its metadata. A file that fails stays beside, and what was at `path` stays there.
+    /// Writes the file beside `path`, holds it to libtorch on random input and on `images` (batches of the model's form), then
+    /// puts it in its place with the outcome in its metadata. A file that fails stays beside, and what was at `path` stays
+    /// there.
     pub fn write_verified(
         &self,
         path: &Path,

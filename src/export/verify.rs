@@ -123,7 +123,11 @@ pub(super) fn verify(
         decides: session.float32_tolerance() > ROUNDING,
         found: Verification {
             max_relative_difference: 0.0,
-            tolerance: if settings.half { HALF_ROUNDING } else { ROUNDING },
+            tolerance: if settings.half {
+                HALF_ROUNDING
+            } else {
+                ROUNDING
+            },
             random_batches: BATCHES.to_vec(),
             inputs: 0,
             decided_otherwise: 0,

@@ -130,7 +130,9 @@ fn one_by_one(
     stop: &AtomicBool,
     done: &dyn Fn(&Exported),
 ) -> Vec<Exported> {
-    let running = variants.iter().take_while(|_| !stop.load(Ordering::Relaxed));
+    let running = variants
+        .iter()
+        .take_while(|_| !stop.load(Ordering::Relaxed));
     let exports = running.map(|(variant, path)| {
         let exported = export(arguments, variant, path).unwrap_or_else(|e| {
             let file = path.display().to_string();

@@ -56,7 +56,10 @@ impl Exported {
             file => format!(", {file}"),
         };
         let size = self.bytes as f64 / 1e6;
-        let written = format!("{}: {} operators, {size:.1} MB{file}", self.model, self.nodes);
+        let written = format!(
+            "{}: {} operators, {size:.1} MB{file}",
+            self.model, self.nodes
+        );
         match &self.verification {
             Some(v) => format!("{written}; {}", held(v)),
             None => format!("{written}; NOT verified"),

@@ -25,7 +25,9 @@ fn within(before: &str, table: &str) -> Result<String> {
             Ok(format!("{head}{marked}{tail}"))
         }
         (None, None) if before.trim().is_empty() => Ok(format!("{marked}\n")),
-        _ => bail!("it is there already and has no `{BEGIN}` before a `{END}` for the table to stand between"),
+        _ => bail!(
+            "it is there already and has no `{BEGIN}` before a `{END}` for the table to stand between"
+        ),
     }
 }
 

@@ -6,8 +6,20 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Operators that broadcast their operands.
 const BROADCASTING: [&str; 14] = [
-    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min",
-    "Mul", "Or", "Pow", "Sub",
+    "Add",
+    "And",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Min",
+    "Mul",
+    "Or",
+    "Pow",
+    "Sub",
 ];
 
 /// An expansion goes where everything that reads it broadcasts, and has its shape from another operand.

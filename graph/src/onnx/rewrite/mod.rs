@@ -4,7 +4,9 @@ mod arithmetic;
 mod broadcasts;
 mod cleanup;
 mod constants;
+mod gathers;
 mod half;
+mod layout;
 mod moves;
 mod norms;
 mod transposes;
@@ -17,7 +19,7 @@ use std::collections::{BTreeSet, HashMap};
 type Pass = fn(&mut Draft) -> bool;
 
 /// Each gives whether it changed anything, and leaves what is computed alone.
-const PASSES: [Pass; 10] = [
+const PASSES: [Pass; 12] = [
     cleanup::skip_identities,
     constants::fold,
     arithmetic::join_factors,
@@ -25,6 +27,8 @@ const PASSES: [Pass; 10] = [
     moves::join_reshapes,
     moves::join_transposes,
     transposes::push_down,
+    gathers::before_transposes,
+    layout::join_through_reshapes,
     norms::fold_norms,
     cleanup::share_equal_ops,
     cleanup::drop_unused,
@@ -69,7 +73,12 @@ fn readers(draft: &Draft) -> HashMap<String, Vec<usize>> {
 /// The one number that a weight holds, where it holds one.
 fn number(draft: &Draft, name: &str) -> Option<f64> {
     let weight = draft.weights.get(name).filter(|t| t.numel() == 1)?;
-    Some(weight.to_kind(tch::Kind::Double).reshape([1]).double_value(&[0]))
+    Some(
+        weight
+            .to_kind(tch::Kind::Double)
+            .reshape([1])
+            .double_value(&[0]),
+    )
 }
 
 fn is_output(draft: &Draft, name: &str) -> bool {

@@ -33,7 +33,8 @@ fn fold_norm(draft: &mut Draft, i: usize, j: usize) -> bool {
         "Gemm" => op.attribute("transB") == Some(&Attribute::Int(1)),
         _ => false,
     };
-    let Some(weight) = draft.weights.get(&op.inputs[1]).filter(|_| applies) else {
+    let weight = op.inputs.get(1).filter(|_| applies);
+    let Some(weight) = weight.and_then(|name| draft.weights.get(name)) else {
         return false;
     };
     let kind = weight.kind();

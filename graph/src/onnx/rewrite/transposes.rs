@@ -5,8 +5,26 @@ use super::{is_output, producers, readers};
 
 /// Operators of one operand.
 const UNARY: [&str; 20] = [
-    "Abs", "Cast", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish",
-    "LeakyRelu", "Log", "Neg", "Reciprocal", "Relu", "Sigmoid", "Sin", "Sqrt", "Tanh",
+    "Abs",
+    "Cast",
+    "Ceil",
+    "Clip",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Log",
+    "Neg",
+    "Reciprocal",
+    "Relu",
+    "Sigmoid",
+    "Sin",
+    "Sqrt",
+    "Tanh",
 ];
 
 /// Operators of two operands.
@@ -27,13 +45,17 @@ pub(super) fn push_down(draft: &mut Draft) -> bool {
             continue;
         }
         let (first, second) = (op.inputs.first(), op.inputs.get(1));
-        let moved = if UNARY.contains(&op.kind) || is_binary(op) && second.is_some_and(|y| scalar(draft, y)) {
+        let moved = if UNARY.contains(&op.kind)
+            || is_binary(op) && second.is_some_and(|y| scalar(draft, y))
+        {
             first
                 .and_then(order)
                 .filter(|p| undone(draft, readers.get(&op.outputs[0]), p))
                 .map(|p| Moved::One(p.clone()))
         } else if is_binary(op) {
-            both(draft, op, order, |p| undone(draft, readers.get(&op.outputs[0]), p))
+            both(draft, op, order, |p| {
+                undone(draft, readers.get(&op.outputs[0]), p)
+            })
         } else {
             None
         };
@@ -106,6 +128,11 @@ fn apply(
     let output = draft.ops[i].outputs[0].clone();
     let before = draft.name(&format!("{output}.before"));
     draft.ops[i].outputs[0] = before.clone();
+    if let Some(shape) = draft.shapes.get(&output) {
+        let back = inverse(&order);
+        let stored = back.iter().map(|&axis| shape[axis as usize]).collect();
+        draft.shapes.insert(before.clone(), stored);
+    }
     let mut transpose = Op::new("Transpose", &[&before]).ints("perm", order);
     transpose.outputs = vec![output];
     draft.ops.insert(i + 1, transpose);

@@ -1,6 +1,6 @@
 use super::super::proto::EXTERNAL;
-use super::super::{INPUT_KEY, PREPROCESSING_KEY};
 use super::super::sample::{Model, changed, channel_means, value};
+use super::super::{INPUT_KEY, PREPROCESSING_KEY};
 use super::*;
 use proptest::prelude::*;
 
@@ -138,9 +138,15 @@ fn weights_beside_the_file_must_be_there() {
             &[beside, ("offset", "2"), ("length", "4")][..],
             "`w` has 4 bytes from byte 2",
         ),
-        (&[beside, ("length", "18446744073709551615"), ("offset", "9")], "cut short"),
+        (
+            &[beside, ("length", "18446744073709551615"), ("offset", "9")],
+            "cut short",
+        ),
         (&[beside, ("length", "many")], "`many` as its length"),
-        (&[("location", "../a.onnx.data")], "outside the model's folder"),
+        (
+            &[("location", "../a.onnx.data")],
+            "outside the model's folder",
+        ),
         (&[("location", "/etc/passwd")], "outside the model's folder"),
         (&[], "nothing says where"),
     ] {
