@@ -43,11 +43,16 @@ fn tensor(tag: u8, name: &str, dims: &[u8]) -> Vec<u8> {
 
 /// A model whose logits are the means of red, green and blue: `pool` is the operator that takes them.
 fn channel_means(folder: &Path, name: &str, pool: &str) -> PathBuf {
+    means_of(folder, name, pool, &tensor(11, "x", &[3, 32, 32]), 17)
+}
+
+/// The same of this input, in this version of the operators.
+fn means_of(folder: &Path, name: &str, pool: &str, input: &[u8], opset: u8) -> PathBuf {
     let graph = [
         node(pool, "x", "p"),
         node("Flatten", "p", "logits"),
         bytes(2, b"g"),
-        tensor(11, "x", &[3, 32, 32]),
+        input.to_vec(),
         tensor(12, "logits", &[3]),
     ]
     .concat();
@@ -58,7 +63,7 @@ fn channel_means(folder: &Path, name: &str, pool: &str) -> PathBuf {
         vec![7 << 3 | 2],
         length.to_vec(),
         graph,
-        bytes(8, &number(2, 17)),
+        bytes(8, &number(2, opset)),
     ]
     .concat();
     let path = folder.join(name);
@@ -291,12 +296,42 @@ fn what_can_not_run_is_named_with_its_remedy() {
     channel_means(folder, "means.onnx", "GlobalAveragePool");
     channel_means(folder, "odd.onnx", "Telepathy");
     std::fs::write(folder.join("cat.onnx"), "not a model").unwrap();
+    let whole = std::fs::read(folder.join("means.onnx")).unwrap();
+    std::fs::write(folder.join("cut.onnx"), &whole[..whole.len() / 2]).unwrap();
+    let image = tensor(11, "x", &[3, 32, 32]);
+    means_of(folder, "new.onnx", "GlobalAveragePool", &image, 99);
+    means_of(
+        folder,
+        "flat.onnx",
+        "GlobalAveragePool",
+        &tensor(11, "x", &[3]),
+        17,
+    );
+    let mut integers = image.clone();
+    // The element type is the one byte after the first two lengths, the name and the type's own.
+    let at = integers.windows(2).position(|w| w == [1 << 3, 1]).unwrap();
+    integers[at + 1] = 7;
+    means_of(folder, "integers.onnx", "GlobalAveragePool", &integers, 17);
     for (arguments, parts) in [
         (
             &["odd.onnx"][..],
             &["odd.onnx", "Telepathy", "ONNX Runtime 1."][..],
         ),
         (&["cat.onnx"], &["cat.onnx is not an ONNX model"]),
+        (
+            &["cut.onnx"],
+            &["cut.onnx is not an ONNX model", "cut short"],
+        ),
+        (&["new.onnx"], &["new.onnx", "ONNX Runtime 1.", "99"]),
+        (
+            &["flat.onnx"],
+            &[
+                "flat.onnx",
+                "[batch, 3]",
+                "[batch, channels, height, width]",
+            ],
+        ),
+        (&["integers.onnx"], &["integers.onnx", "element type 7"]),
         (&["none.onnx"], &["none.onnx", "No such file"]),
         (
             &["means.onnx", "--engine=libtorch"],

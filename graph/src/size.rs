@@ -37,6 +37,14 @@ impl Size {
         self.fixed + self.per_image * batch
     }
 
+    /// The sum of both.
+    pub(crate) fn plus(self, other: Size) -> Size {
+        Size {
+            fixed: self.fixed.saturating_add(other.fixed),
+            per_image: self.per_image + other.per_image,
+        }
+    }
+
     /// The size that has these values at these two batches; `None` where no such line goes through whole numbers.
     pub(crate) fn through(batches: [i64; 2], values: [i64; 2]) -> Option<Size> {
         let (run, rise) = (batches[1] - batches[0], values[1] - values[0]);

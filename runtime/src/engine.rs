@@ -5,7 +5,7 @@ use crate::{Device, LIBTORCH_VERSION, Precision, Session, SessionError};
 use std::fmt;
 use std::str::FromStr;
 use tch::Tensor;
-use zoo_backbones::TimeForm;
+use zoo_backbones::{InputForm, TimeForm};
 
 /// An engine by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -96,11 +96,14 @@ pub trait Engine {
     /// Channels of the input.
     fn input_channels(&self) -> i64;
 
-    /// Images [B, channels, H, W], f32, in the format, in the memory layout and on the device that [`Engine::logits`] takes
+    /// The form of the input.
+    fn input_form(&self) -> InputForm;
+
+    /// Inputs of that form, f32, in the format, in the memory layout and on the device that [`Engine::logits`] takes
     /// without any further work.
     fn prepare(&self, x: &Tensor) -> Tensor;
 
-    /// Logits [B, classes] of images, prepared or not.
+    /// Logits [B, classes] of inputs, prepared or not.
     fn logits(&mut self, x: &Tensor) -> Result<Tensor, EngineError>;
 
     /// Waits until the device has finished what was asked of it.
@@ -139,6 +142,10 @@ impl Engine for Session {
 
     fn input_channels(&self) -> i64 {
         Session::input_channels(self)
+    }
+
+    fn input_form(&self) -> InputForm {
+        Session::input_form(self)
     }
 
     fn prepare(&self, x: &Tensor) -> Tensor {

@@ -16,9 +16,9 @@ pub use engine::{Engine, EngineError, EngineInfo, EngineName, UnknownEngine};
 pub use head::HeadTensors;
 pub use load::{WeightsError, WeightsSource, key_maps};
 pub use onnx::{
-    Dimension, OnnxError, OnnxFile, OnnxLibrary, OnnxOptions, OnnxPreprocessing, OpenvinoSession,
-    OptimizationLevel, OrtSession, PREPROCESSING_KEY, UnknownLevel, openvino_library,
-    openvino_version, ort_library, ort_version,
+    Dimension, INPUT_KEY, OnnxError, OnnxFile, OnnxLibrary, OnnxOptions, OnnxPreprocessing,
+    OpenvinoSession, OptimizationLevel, OrtSession, PREPROCESSING_KEY, UnknownLevel,
+    input_metadata, openvino_library, openvino_version, ort_library, ort_version,
 };
 pub use precision::{Precision, UnknownPrecision};
 pub use session::{Head, Options, Session, SessionError};

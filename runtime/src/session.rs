@@ -284,8 +284,9 @@ impl Session {
             shape: shape[1..].to_vec(),
             kind: self.options.precision.kind(),
         };
-        zoo_graph::trace(&self.store, &[input], |x| vec![self.model.logits(&x[0])])
-            .map_err(|e| engine_error(self.variant, &self.options, e.to_string()))
+        guarded(|| zoo_graph::trace(&self.store, &[input], |x| vec![self.model.logits(&x[0])]))
+            .and_then(|traced| traced.map_err(|e| e.to_string()))
+            .map_err(|reason| engine_error(self.variant, &self.options, reason))
     }
 
     /// Every product and layer of neurons of a pass over `x`, in order: firing rates, synaptic operations.

@@ -132,14 +132,9 @@ impl Timed {
 
     /// The shape of a batch, whatever the model takes.
     fn input_shape(&self, batch: usize) -> Vec<i64> {
-        let batch = batch as i64;
-        match self.engines[0].1.session() {
-            Some(session) => session.input_shape(batch),
-            None => {
-                let [channels, height, width] = self.image_shape().map(|n| n as i64);
-                vec![batch, channels, height, width]
-            }
-        }
+        let [channels, height, width] = self.image_shape().map(|n| n as i64);
+        let form = self.engines[0].1.input_form();
+        form.shape(batch as i64, channels, [height, width])
     }
 
     fn input(&mut self, batch: usize) -> Tensor {

@@ -54,7 +54,7 @@ pub struct EngineArguments {
     /// How far ONNX Runtime may rewrite the graph: none, basic, extended or all.
     #[arg(long, default_value = "all", value_name = "LEVEL")]
     pub optimization: OptimizationLevel,
-    /// Input size of a .onnx file that leaves it open.
+    /// Input size of a .onnx file that leaves it open, or of the file that export writes.
     #[arg(long, value_name = "HxW", help_heading = ONNX, value_parser = size)]
     pub input_size: Option<(usize, usize)>,
     /// Share of the resized image's edge that the crop keeps. Default: 0.875.

@@ -5,8 +5,8 @@ use super::proto::*;
 use super::{ExportError, OnnxOptions};
 use crate::graph::Dtype;
 use prost::Message;
-use std::io::Write;
-use std::path::Path;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
 /// IR version 10 came with ONNX 1.16, which has opset 21.
@@ -16,53 +16,95 @@ const EMBEDDED_LIMIT: usize = 2_000_000_000;
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
 
-/// Writes the file, and `FILE.data` beside it where the weights are apart.
-pub(super) fn write(draft: &Draft, options: &OnnxOptions, path: &Path) -> Result<(), ExportError> {
-    let io = |source| ExportError::Io {
-        path: path.to_owned(),
-        source,
-    };
+/// Writes the file, and `FILE.data` beside it where the weights are apart; gives what was written and its bytes.
+pub(super) fn write(
+    draft: &Draft,
+    options: &OnnxOptions,
+    path: &Path,
+) -> Result<(Vec<PathBuf>, u64), ExportError> {
     let total: usize = draft.weights.values().map(bytes_of).sum();
     let external = options.external_data || total > EMBEDDED_LIMIT;
-    let data_path = external.then(|| {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".data");
-        path.with_file_name(name)
-    });
-    let mut data = Vec::new();
-    let mut initializer = Vec::with_capacity(draft.weights.len());
-    let mut offset = 0;
-    let mut file = match &data_path {
-        Some(path) => Some(std::fs::File::create(path).map_err(io)?),
-        None => None,
-    };
-    for (name, tensor) in &draft.weights {
-        let raw = raw(tensor);
-        let mut proto = TensorProto {
-            dims: tensor.size(),
-            data_type: element_type(tensor.kind())?,
-            name: name.clone(),
-            raw_data: None,
-            external_data: Vec::new(),
-            data_location: None,
-        };
-        match (&mut file, &data_path) {
-            (Some(file), Some(path)) => {
-                file.write_all(&raw).map_err(io)?;
-                let location = path.file_name().unwrap_or_default().to_string_lossy();
-                proto.external_data = entries(&[
-                    ("location", location.into_owned()),
-                    ("offset", offset.to_string()),
-                    ("length", raw.len().to_string()),
-                ]);
-                proto.data_location = Some(EXTERNAL);
-                offset += raw.len();
-            }
-            _ => proto.raw_data = Some(raw),
+    let (initializer, data) = match external {
+        true => {
+            let data = data_path(path);
+            (apart(draft, &data)?, Some(data))
         }
-        initializer.push(proto);
+        false => {
+            let weights = draft.weights.iter();
+            (weights.map(embedded).collect::<Result<_, _>>()?, None)
+        }
+    };
+    let model = model(draft, options, initializer)?.encode_to_vec();
+    std::fs::write(path, &model).map_err(io(path))?;
+    let bytes = model.len() + if external { total } else { 0 };
+    let files = std::iter::once(path.to_owned()).chain(data).collect();
+    Ok((files, bytes as u64))
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> ExportError {
+    move |source| ExportError::Io {
+        path: path.to_owned(),
+        source,
     }
-    let model = ModelProto {
+}
+
+/// `FILE.data` beside the file.
+fn data_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".data");
+    path.with_file_name(name)
+}
+
+/// Writes the weights into a file of their own, one after the other, and says where each lies.
+fn apart(draft: &Draft, path: &Path) -> Result<Vec<TensorProto>, ExportError> {
+    let mut file = BufWriter::new(std::fs::File::create(path).map_err(io(path))?);
+    let location = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut protos = Vec::with_capacity(draft.weights.len());
+    let mut offset = 0;
+    for (name, tensor) in &draft.weights {
+        let bytes = raw(tensor);
+        file.write_all(&bytes).map_err(io(path))?;
+        protos.push(TensorProto {
+            external_data: entries(&[
+                ("location", location.clone().into_owned()),
+                ("offset", offset.to_string()),
+                ("length", bytes.len().to_string()),
+            ]),
+            data_location: Some(EXTERNAL),
+            ..described(name, tensor)?
+        });
+        offset += bytes.len();
+    }
+    file.flush().map_err(io(path))?;
+    Ok(protos)
+}
+
+fn embedded((name, tensor): (&String, &Tensor)) -> Result<TensorProto, ExportError> {
+    Ok(TensorProto {
+        raw_data: Some(raw(tensor)),
+        ..described(name, tensor)?
+    })
+}
+
+/// Name, shape and kind of a weight.
+fn described(name: &str, tensor: &Tensor) -> Result<TensorProto, ExportError> {
+    Ok(TensorProto {
+        dims: tensor.size(),
+        data_type: element_type(tensor.kind())?,
+        name: name.to_owned(),
+        raw_data: None,
+        external_data: Vec::new(),
+        data_location: None,
+    })
+}
+
+fn model(
+    draft: &Draft,
+    options: &OnnxOptions,
+    initializer: Vec<TensorProto>,
+) -> Result<ModelProto, ExportError> {
+    let metadata = options.metadata.iter();
+    Ok(ModelProto {
         ir_version: IR_VERSION,
         producer_name: "zoo-graph".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -78,21 +120,13 @@ pub(super) fn write(draft: &Draft, options: &OnnxOptions, path: &Path) -> Result
             domain: String::new(),
             version: super::OPSET,
         }],
-        metadata_props: options
-            .metadata
-            .iter()
+        metadata_props: metadata
             .map(|(key, value)| StringStringEntryProto {
                 key: key.clone(),
                 value: value.clone(),
             })
             .collect(),
-    };
-    model
-        .encode(&mut data)
-        .map_err(|e| ExportError::Unsupported {
-            what: e.to_string(),
-        })?;
-    std::fs::write(path, data).map_err(io)
+    })
 }
 
 fn entries(pairs: &[(&str, String)]) -> Vec<StringStringEntryProto> {

@@ -34,6 +34,10 @@ impl<'a> Converter<'a> {
                 dtype: value.dtype,
                 shape: value.shape.clone(),
             });
+            converter
+                .draft
+                .shapes
+                .insert(name.clone(), value.shape.clone());
             converter.names.insert(id, name);
         }
         converter
@@ -150,14 +154,32 @@ impl<'a> Call<'a, '_> {
 
     /// Names of a list of tensors.
     pub fn list(&mut self, name: &str) -> Result<Vec<String>, String> {
+        let ids = self.ids(name)?;
+        ids.into_iter()
+            .map(|id| self.converter.tensor(id))
+            .collect()
+    }
+
+    /// The same of a list that is joined along an axis: without those that have nothing there.
+    pub fn parts(&mut self, name: &str, axis: i64) -> Result<Vec<String>, String> {
+        let values = &self.converter.trace.graph.values;
+        let empty = |id: &ValueId| values[*id].shape.get(axis as usize) == Some(&Size::fixed(0));
+        let ids: Vec<ValueId> = self
+            .ids(name)?
+            .into_iter()
+            .filter(|id| !empty(id))
+            .collect();
+        ids.into_iter()
+            .map(|id| self.converter.tensor(id))
+            .collect()
+    }
+
+    fn ids(&self, name: &str) -> Result<Vec<ValueId>, String> {
         let Arg::Values(ids) = self.node.arg(name) else {
             return Err(format!("`{name}` is no list of tensors"));
         };
         let ids: Option<Vec<_>> = ids.iter().copied().collect();
-        let ids = ids.ok_or_else(|| format!("`{name}` has holes"))?;
-        ids.into_iter()
-            .map(|id| self.converter.tensor(id))
-            .collect()
+        ids.ok_or_else(|| format!("`{name}` has holes"))
     }
 
     /// The value of a tensor argument.
@@ -181,14 +203,18 @@ impl<'a> Call<'a, '_> {
         &self.converter.trace.graph.values[self.node.outputs[i]]
     }
 
-    /// An integer that does not depend on the batch.
-    pub fn int(&self, name: &str) -> Result<i64, String> {
+    /// An integer, which may depend on the batch.
+    pub fn size(&self, name: &str) -> Result<Size, String> {
         match self.node.arg(name) {
-            Arg::Int(size) => size
-                .as_fixed()
-                .ok_or_else(|| format!("`{name}` depends on the batch")),
+            Arg::Int(size) => Ok(*size),
             other => Err(format!("`{name}` is {other:?}")),
         }
+    }
+
+    /// An integer that does not depend on the batch.
+    pub fn int(&self, name: &str) -> Result<i64, String> {
+        let fixed = self.size(name)?.as_fixed();
+        fixed.ok_or_else(|| format!("`{name}` depends on the batch"))
     }
 
     /// An axis of `of`, counted from the front.

@@ -53,8 +53,10 @@ impl Default for OnnxOptions {
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct OnnxFile {
-    /// The file.
-    pub path: PathBuf,
+    /// What was written: the file, and the one with its weights where they are apart.
+    pub files: Vec<PathBuf>,
+    /// Bytes of both.
+    pub bytes: u64,
     /// Operators in it.
     pub nodes: usize,
     /// Operators by kind.
@@ -98,15 +100,16 @@ pub fn export(trace: &Trace, options: &OnnxOptions, path: &Path) -> Result<OnnxF
     let mut draft = convert(trace, options)?;
     rewrite::simplify(&mut draft);
     if options.half {
-        rewrite::to_half(&mut draft);
+        rewrite::to_half(&mut draft)?;
     }
-    bytes::write(&draft, options, path)?;
+    let (files, bytes) = bytes::write(&draft, options, path)?;
     let mut kinds = BTreeMap::new();
     for op in &draft.ops {
         *kinds.entry(op.kind.to_owned()).or_insert(0) += 1;
     }
     Ok(OnnxFile {
-        path: path.to_owned(),
+        files,
+        bytes,
         nodes: draft.ops.len(),
         kinds,
         weights: draft.weights.values().map(|t| t.numel() as u64).sum(),
@@ -141,6 +144,8 @@ fn convert(trace: &Trace, options: &OnnxOptions) -> Result<model::Draft, ExportE
         };
         let outputs = rule(&mut call).map_err(|reason| arguments(node, reason))?;
         for (&id, name) in node.outputs.iter().zip(outputs) {
+            let shape = graph.values[id].shape.clone();
+            converter.draft.shapes.insert(name.clone(), shape);
             converter.names.insert(id, name);
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::Size;
 use crate::graph::Dtype;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tch::{Kind, Tensor};
 
 /// An attribute of a node.
@@ -75,6 +75,8 @@ pub(super) struct Draft {
     pub outputs: Vec<Port>,
     pub ops: Vec<Op>,
     pub weights: BTreeMap<String, Tensor>,
+    /// Axes of what the graph's own nodes compute; nothing of what stands between them.
+    pub shapes: HashMap<String, Vec<Size>>,
     taken: BTreeSet<String>,
 }
 

@@ -2,12 +2,15 @@
 
 use super::OnnxError;
 use super::bounds;
+use super::external;
+use super::input_form;
 use super::preprocessing::{self, OnnxPreprocessing};
-use super::proto::{EXTERNAL, Entry, FLOAT, FLOAT16, Graph, Model, TensorType, Value};
+use super::proto::{Entry, FLOAT, FLOAT16, Graph, Model, TensorType, Value};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use zoo_backbones::InputForm;
 
 /// A larger file is no protobuf message; its weights would have to lie beside it.
 const MAX_BYTES: u64 = 2 << 30;
@@ -54,7 +57,8 @@ pub struct OnnxFile {
     pub(super) path: PathBuf,
     pub(super) input: String,
     pub(super) element: Element,
-    pub(super) shape: [Dimension; 4],
+    pub(super) shape: Vec<Dimension>,
+    form: InputForm,
     pub(super) output: String,
     operators: BTreeMap<(String, String), usize>,
     producer: String,
@@ -67,8 +71,9 @@ impl OnnxFile {
     /// Reads the file; weights are skipped.
     ///
     /// # Errors
-    /// A file that can not be read or is no ONNX model, one whose weights lie in a file that is missing, and one that does
-    /// not take one batch of images (`[batch, channels, height, width]`, float32 or float16).
+    /// A file that can not be read or is no ONNX model, one whose weights lie in a file that is missing or too short, and one
+    /// that does not take one batch of images (`[batch, channels, height, width]`, float32 or float16), or of the form that
+    /// its metadata states.
     pub fn read(path: &Path) -> Result<OnnxFile, OnnxError> {
         let io = |source| OnnxError::Io {
             path: path.to_path_buf(),
@@ -95,13 +100,14 @@ impl OnnxFile {
         if graph.node.is_empty() {
             return Err(malformed(path, "its graph has no operators".to_owned()));
         }
-        let data = external_data(path, &graph)?;
-        let (input, element, shape) = image_input(path, &graph)?;
+        let data = external::files(path, &graph)?;
         let metadata: BTreeMap<String, String> = model
             .metadata_props
             .into_iter()
             .map(|Entry { key, value }| (key, value))
             .collect();
+        let form = input_form::from_metadata(path, &metadata)?;
+        let (input, element, shape) = image_input(path, &graph, form)?;
         Ok(OnnxFile {
             preprocessing: preprocessing::from_metadata(path, &metadata)?,
             output: logits_output(path, &graph)?,
@@ -113,6 +119,7 @@ impl OnnxFile {
             input,
             element,
             shape,
+            form,
             metadata,
             data,
         })
@@ -152,25 +159,34 @@ impl OnnxFile {
         self.preprocessing
     }
 
-    /// Batch, channels, height and width of the input.
-    pub fn shape(&self) -> &[Dimension; 4] {
+    /// The axes of the input: batch, channels, height and width, unless [`OnnxFile::form`] says otherwise.
+    pub fn shape(&self) -> &[Dimension] {
         &self.shape
+    }
+
+    /// The form of the input: images, unless its metadata says otherwise.
+    pub fn form(&self) -> InputForm {
+        self.form
     }
 
     /// Channels of the input; three where the file leaves it open.
     pub fn channels(&self) -> i64 {
-        match self.shape[1] {
+        match self.shape[input_form::channel_axis(self.form)] {
             Dimension::Fixed(n) => n,
             Dimension::Any(_) => 3,
         }
     }
 
-    /// Height and width of the input, where they are fixed.
+    /// Height and width of the input, where they are fixed; the height of a sequence or of points is 1.
     pub fn size(&self) -> Option<(usize, usize)> {
-        match (&self.shape[2], &self.shape[3]) {
-            (Dimension::Fixed(h), Dimension::Fixed(w)) => {
-                Some((usize::try_from(*h).ok()?, usize::try_from(*w).ok()?))
-            }
+        let sides = &self.shape[input_form::side_axes(self.form)];
+        let fixed = |side: &Dimension| match side {
+            Dimension::Fixed(n) => usize::try_from(*n).ok(),
+            Dimension::Any(_) => None,
+        };
+        match sides {
+            [height, width] => Some((fixed(height)?, fixed(width)?)),
+            [length] => Some((1, fixed(length)?)),
             _ => None,
         }
     }
@@ -199,7 +215,7 @@ impl OnnxFile {
 
     /// Holds an input's shape to the graph's.
     pub(super) fn check(&self, shape: &[i64]) -> Result<(), OnnxError> {
-        let fits = shape.len() == 4
+        let fits = shape.len() == self.shape.len()
             && shape[0] > 0
             && self.shape.iter().zip(shape).all(|(d, &n)| d.takes(n));
         if fits {
@@ -220,7 +236,7 @@ impl OnnxFile {
     }
 }
 
-fn malformed(path: &Path, reason: String) -> OnnxError {
+pub(super) fn malformed(path: &Path, reason: String) -> OnnxError {
     OnnxError::Malformed {
         path: path.to_path_buf(),
         reason,
@@ -234,39 +250,12 @@ fn foreign(path: &Path, reason: String) -> OnnxError {
     }
 }
 
-/// The files with weights beside this one, which are there: the engines name a missing one less clearly.
-fn external_data(path: &Path, graph: &Graph) -> Result<BTreeSet<PathBuf>, OnnxError> {
-    let mut files = BTreeSet::new();
-    let folder = path.parent().unwrap_or(Path::new(""));
-    for weight in graph
-        .initializer
-        .iter()
-        .filter(|w| w.data_location == EXTERNAL)
-    {
-        let location = weight.external_data.iter().find(|e| e.key == "location");
-        let Some(location) = location else {
-            return Err(malformed(
-                path,
-                format!(
-                    "weight `{}` lies outside the file, and nothing says where",
-                    weight.name
-                ),
-            ));
-        };
-        let data = folder.join(&location.value);
-        if !data.is_file() {
-            return Err(OnnxError::MissingData {
-                path: path.to_path_buf(),
-                data,
-            });
-        }
-        files.insert(data);
-    }
-    Ok(files)
-}
-
-/// The only input that is no weight: images.
-fn image_input(path: &Path, graph: &Graph) -> Result<(String, Element, [Dimension; 4]), OnnxError> {
+/// The only input that is no weight: images, or what the metadata says.
+fn image_input(
+    path: &Path,
+    graph: &Graph,
+    form: InputForm,
+) -> Result<(String, Element, Vec<Dimension>), OnnxError> {
     let inputs: Vec<&Value> = graph
         .input
         .iter()
@@ -299,15 +288,12 @@ fn image_input(path: &Path, graph: &Graph) -> Result<(String, Element, [Dimensio
         }
     };
     let shape = dimensions(tensor);
-    let shape: [Dimension; 4] = shape.try_into().map_err(|shape: Vec<Dimension>| {
-        foreign(
+    if shape.len() != input_form::rank(form) {
+        return Err(foreign(
             path,
-            format!(
-                "its input `{name}` is [{}], not [batch, channels, height, width]",
-                join(&shape)
-            ),
-        )
-    })?;
+            format!("its input `{name}` is [{}], not {form}", join(&shape)),
+        ));
+    }
     Ok((name.clone(), element, shape))
 }
 

@@ -2,8 +2,10 @@
 
 mod bounds;
 mod error;
+mod external;
 mod file;
 mod image;
+mod input_form;
 mod library;
 mod openvino;
 mod ort;
@@ -16,6 +18,7 @@ mod tests;
 
 pub use error::OnnxError;
 pub use file::{Dimension, OnnxFile};
+pub use input_form::{INPUT_KEY, input_metadata};
 pub use library::{OnnxLibrary, openvino_library, ort_library};
 pub use openvino::{OpenvinoSession, openvino_version};
 pub use ort::{OptimizationLevel, OrtSession, UnknownLevel, ort_version};

@@ -12,6 +12,7 @@ use openvino::{
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use tch::Tensor;
+use zoo_backbones::InputForm;
 
 const NAME: &str = "OpenVINO";
 /// Programs kept, one for each shape of input.
@@ -180,6 +181,10 @@ impl Engine for OpenvinoSession {
 
     fn input_channels(&self) -> i64 {
         self.file.channels()
+    }
+
+    fn input_form(&self) -> InputForm {
+        self.file.form()
     }
 
     fn prepare(&self, x: &Tensor) -> Tensor {

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use tch::Tensor;
+use zoo_backbones::InputForm;
 
 const NAME: &str = "ONNX Runtime";
 /// Its own names for its providers.
@@ -157,6 +158,10 @@ impl Engine for OrtSession {
 
     fn input_channels(&self) -> i64 {
         self.file.channels()
+    }
+
+    fn input_form(&self) -> InputForm {
+        self.file.form()
     }
 
     fn prepare(&self, x: &Tensor) -> Tensor {

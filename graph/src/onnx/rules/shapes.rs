@@ -10,7 +10,8 @@ use tch::Tensor;
 pub(super) static RULES: &[Rule] = &[
     rule("aten::alias", "nothing", same),
     rule("aten::cat", "Concat", |c| {
-        let (parts, axis) = (c.list("tensors")?, cat_axis(c)?);
+        let axis = cat_axis(c)?;
+        let parts = c.parts("tensors", axis)?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         c.one(Op::new("Concat", &parts).int("axis", axis))
     }),
@@ -43,8 +44,8 @@ pub(super) static RULES: &[Rule] = &[
     }),
     rule("aten::narrow", "Slice", |c| {
         let axis = c.axis("dim", "self")?;
-        let (start, length) = (c.int("start")?, c.int("length")?);
-        slice(c, axis, start, start + length, 1)
+        let (start, length) = (c.size("start")?, c.size("length")?);
+        slice(c, axis, start, start.plus(length), 1)
     }),
     rule("aten::new_ones", "ConstantOfShape", |c| filled(c, 1.0)),
     rule("aten::new_zeros", "ConstantOfShape", |c| filled(c, 0.0)),
@@ -69,12 +70,12 @@ pub(super) static RULES: &[Rule] = &[
     rule("aten::slice", "Slice", |c| {
         let axis = c.axis("dim", "self")?;
         let bound = |name, default| match c.node.arg(name) {
-            Arg::None => Ok(default),
-            _ => c.int(name),
+            Arg::None => Ok(Size::fixed(default)),
+            _ => c.size(name),
         };
         let (start, end) = (bound("start", 0)?, bound("end", i64::MAX)?);
-        let step = bound("step", 1)?;
-        slice(c, axis, start, end, step)
+        let step = bound("step", 1)?.as_fixed();
+        slice(c, axis, start, end, step.ok_or("steps by the batch")?)
     }),
     rule("aten::split", "Split", split),
     rule("aten::split_with_sizes", "Split", split),
@@ -118,12 +119,13 @@ pub(super) fn transpose(c: &mut Call<'_, '_>, order: Vec<i64>) -> Converted {
     c.one(Op::new("Transpose", &[&x]).ints("perm", order))
 }
 
-fn slice(c: &mut Call<'_, '_>, axis: i64, start: i64, end: i64, step: i64) -> Converted {
+fn slice(c: &mut Call<'_, '_>, axis: i64, start: Size, end: Size, step: i64) -> Converted {
     let x = c.x("self")?;
     if c.output(0).shape == c.value("self")?.shape {
         return Ok(vec![x]);
     }
-    let [start, end, axis, step] = [start, end, axis, step].map(|n| c.converter.draft.ints(&[n]));
+    let [start, end] = [start, end].map(|n| c.converter.sizes(&[n]));
+    let [axis, step] = [axis, step].map(|n| c.converter.draft.ints(&[n]));
     c.one(Op::new("Slice", &[&x, &start, &end, &axis, &step]))
 }
 
@@ -137,10 +139,16 @@ fn cat_axis(c: &Call<'_, '_>) -> Result<i64, String> {
 fn split(c: &mut Call<'_, '_>) -> Converted {
     let (x, axis) = (c.x("self")?, c.axis("dim", "self")?);
     let count = c.node.outputs.len();
-    let sizes = (0..count).map(|i| c.output(i).shape[axis as usize].as_fixed());
-    let sizes: Option<Vec<i64>> = sizes.collect();
-    let sizes = sizes.ok_or("splits the batch")?;
-    let sizes = c.converter.draft.ints(&sizes);
+    let sizes = (0..count).map(|i| c.output(i).shape[axis as usize]);
+    let sizes: Vec<Size> = sizes.collect();
+    let alike = sizes.iter().all(|size| *size == sizes[0]);
+    let op = if alike && sizes[0].as_fixed().is_none() {
+        // Equal parts of what depends on the batch need no arithmetic.
+        Op::new("Split", &[&x]).int("num_outputs", count as i64)
+    } else {
+        let sizes = c.converter.sizes(&sizes);
+        Op::new("Split", &[&x, &sizes])
+    };
     let names: Vec<String> = (0..count)
         .map(|i| {
             let wanted = &c.output(i).name;
@@ -149,7 +157,7 @@ fn split(c: &mut Call<'_, '_>) -> Converted {
         .collect();
     c.converter.draft.ops.push(Op {
         outputs: names.clone(),
-        ..Op::new("Split", &[&x, &sizes]).int("axis", axis)
+        ..op.int("axis", axis)
     });
     Ok(names)
 }

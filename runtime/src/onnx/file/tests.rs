@@ -1,5 +1,6 @@
-use super::super::PREPROCESSING_KEY;
+use super::super::proto::EXTERNAL;
 use super::super::sample::{Model, changed, channel_means, value};
+use super::super::{INPUT_KEY, PREPROCESSING_KEY};
 use super::*;
 use proptest::prelude::*;
 
@@ -94,40 +95,82 @@ fn operators_outside_the_standard_are_named() {
     );
 }
 
-#[test]
-fn weights_beside_the_file_must_be_there() {
+/// The sample with a weight that lies at these places; the sample's messages have no weights, so that one is appended to the
+/// graph's bytes by merging a second model message.
+fn with_weight(places: &[(&str, &str)]) -> Vec<u8> {
+    let entry = |(key, value): &(&str, &str)| Entry {
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+    };
     let weight = super::super::proto::Initializer {
         name: "w".to_owned(),
-        external_data: vec![Entry {
-            key: "location".to_owned(),
-            value: "a.onnx.data".to_owned(),
-        }],
+        external_data: places.iter().map(entry).collect(),
         data_location: EXTERNAL,
     };
-    // The sample's messages have no weights: append one to the graph's bytes by merging a second model message.
-    let with_weight = |weight| {
-        let graph = Graph {
-            initializer: vec![weight],
-            ..Graph::default()
-        };
-        let extra = super::super::proto::Model {
-            graph: Some(graph),
-            ..Default::default()
-        };
-        let mut bytes = channel_means(-1).encode_to_vec();
-        bytes.extend(extra.encode_to_vec());
-        bytes
+    let graph = Graph {
+        initializer: vec![weight],
+        ..Graph::default()
     };
+    let extra = super::super::proto::Model {
+        graph: Some(graph),
+        ..Default::default()
+    };
+    let mut bytes = channel_means(-1).encode_to_vec();
+    bytes.extend(extra.encode_to_vec());
+    bytes
+}
+
+#[test]
+fn weights_beside_the_file_must_be_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.onnx");
-    let bytes = with_weight(weight);
-    let message = OnnxFile::parse(&path, &bytes).unwrap_err().to_string();
+    let read = |places: &[(&str, &str)]| OnnxFile::parse(&path, &with_weight(places));
+    let beside = ("location", "a.onnx.data");
+    let missing = read(&[beside]).unwrap_err().to_string();
     assert!(
-        message.contains("a.onnx.data") && message.contains("not there"),
-        "{message}"
+        missing.contains("a.onnx.data") && missing.contains("not there"),
+        "{missing}"
     );
     std::fs::write(folder.path().join("a.onnx.data"), [0; 4]).unwrap();
-    assert!(OnnxFile::parse(&path, &bytes).is_ok());
+    assert!(read(&[beside, ("offset", "0"), ("length", "4")]).is_ok());
+    for (places, named) in [
+        (
+            &[beside, ("offset", "2"), ("length", "4")][..],
+            "`w` has 4 bytes from byte 2",
+        ),
+        (
+            &[beside, ("length", "18446744073709551615"), ("offset", "9")],
+            "cut short",
+        ),
+        (&[beside, ("length", "many")], "`many` as its length"),
+        (
+            &[("location", "../a.onnx.data")],
+            "outside the model's folder",
+        ),
+        (&[("location", "/etc/passwd")], "outside the model's folder"),
+        (&[], "nothing says where"),
+    ] {
+        let message = read(places).unwrap_err().to_string();
+        assert!(message.contains(named), "{message}");
+    }
+}
+
+#[test]
+fn the_form_that_a_file_states_is_read() {
+    let mut model = changed(|g| g.input = vec![value("frames", &[-1, 16, 2, 4, 5])]);
+    assert!(message(&model).contains("not [batch, channels, height, width]"));
+    model.metadata_props.push(Entry {
+        key: INPUT_KEY.to_owned(),
+        value: r#"{"form":"frames","steps":16}"#.to_owned(),
+    });
+    let file = parse(&model).unwrap();
+    assert_eq!(file.form(), InputForm::Frames { steps: 16 });
+    assert_eq!((file.channels(), file.size()), (2, Some((4, 5))));
+    assert!(file.check(&[3, 16, 2, 4, 5]).is_ok() && file.check(&[3, 2, 4, 5]).is_err());
+    model.metadata_props[0].value = r#"{"form":"points"}"#.to_owned();
+    assert!(message(&model).contains("not [batch, points, channels]"));
+    model.metadata_props[0].value = "16".to_owned();
+    assert!(message(&model).contains(INPUT_KEY));
 }
 
 #[test]

@@ -1,0 +1,252 @@
+//! Holding an ONNX file to what libtorch computes.
+
+use super::{Error, Settings};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+use zoo_runtime::{Engine, EngineError, OnnxFile, OnnxOptions, OrtSession, Precision, Session};
+
+/// Batches of random input that a file is held to libtorch on.
+const BATCHES: [i64; 4] = [1, 2, 5, 8];
+
+/// Of the random input: the same file gives the same figures again.
+const SEED: i64 = 5;
+
+/// What is allowed in float32, of the largest logit: rounding.
+const ROUNDING: f64 = 1e-4;
+
+/// What is allowed in half precision.
+const HALF_ROUNDING: f64 = 2e-2;
+
+/// How many times a model runs on inputs that differ by [`NUDGE`], to see how far its own rounding moves it.
+const NUDGES: usize = 4;
+
+/// A relative change of the input as small as rounding is: eight units in the last place of float32.
+const NUDGE: f64 = 1e-6;
+
+/// The same for half precision: two units.
+const HALF_NUDGE: f64 = 1e-3;
+
+/// The largest number of half precision.
+const LARGEST_HALF: f64 = 65504.0;
+
+/// Of the logits' scale: where different inputs' logits are nearer than this many tolerances, nothing was compared.
+const LEAST_SPREAD: f64 = 10.0;
+
+/// How far ONNX Runtime's logits are from libtorch's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Largest difference of a logit, relative to the largest logit of its batch, among inputs where no decision fell otherwise.
+    pub max_relative_difference: f64,
+    /// What was allowed.
+    pub tolerance: f64,
+    /// Batches of random input.
+    pub random_batches: Vec<i64>,
+    /// Inputs compared, random ones and images.
+    pub inputs: usize,
+    /// Inputs of a model with hard decisions (thresholds of spikes, the best of many) that differ by more than the tolerance,
+    /// but by no more than libtorch's own logits do when the input changes by a millionth (by a thousandth, where the file is
+    /// in half precision).
+    pub decided_otherwise: usize,
+    /// The largest difference of such an input.
+    pub max_decided_difference: f64,
+    /// How far libtorch's own logits moved at such a change, at most; 0 where nothing had to be explained.
+    pub own_rounding: f64,
+    /// Images among the inputs.
+    pub images: usize,
+    /// Images whose likeliest class is the same.
+    pub same_top1: usize,
+    /// Inputs within the tolerance whose likeliest class is another one nevertheless.
+    pub other_top1: usize,
+    /// How far the logits of different inputs are apart, relative to the largest: what the file could have got wrong.
+    pub spread: f64,
+    /// Values inside that half precision has no numbers for, among those that the model shows; empty where the logits are finite.
+    pub overflowing: Vec<String>,
+}
+
+impl Verification {
+    /// Whether the file computes what the model does; `Err` says what speaks against it.
+    pub fn judge(&self) -> Result<(), String> {
+        let Verification {
+            tolerance, spread, ..
+        } = self;
+        if self.max_relative_difference.is_nan() {
+            let values = match self.overflowing.as_slice() {
+                [] => String::new(),
+                named => format!(
+                    ", and half precision has no numbers for these values inside: {}",
+                    named.join(", ")
+                ),
+            };
+            return Err(format!("ONNX Runtime's logits are no numbers{values}"));
+        }
+        // Not `>`, which takes what is not a number for small.
+        if !(self.max_relative_difference <= *tolerance) {
+            return Err(format!(
+                "ONNX Runtime's logits are {:.1e} of the largest apart from libtorch's, and {tolerance:.1e} is allowed",
+                self.max_relative_difference
+            ));
+        }
+        if self.other_top1 > 0 {
+            return Err(format!(
+                "the likeliest class of {} inputs is another one in ONNX Runtime",
+                self.other_top1
+            ));
+        }
+        if !(*spread >= LEAST_SPREAD * tolerance) {
+            return Err(format!(
+                "the logits of different inputs are only {spread:.1e} of the largest apart, so that equal logits prove nothing: \
+                 give weights that tell inputs apart (--weights FILE, or formula:SALT:GAIN with another gain)"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Runs a file beside the model: on random input at several batches, then on batches of images.
+pub(super) fn verify(
+    session: &Session,
+    settings: &Settings,
+    size: [i64; 2],
+    path: &Path,
+    images: &[Tensor],
+) -> Result<Verification, Error> {
+    let file = OnnxFile::read(path).map_err(EngineError::from)?;
+    let options = OnnxOptions {
+        precision: Precision::F32,
+        threads: session.options().threads,
+        ..OnnxOptions::default()
+    };
+    let mut verifier = Verifier {
+        session,
+        ort: OrtSession::open(file, &options).map_err(EngineError::from)?,
+        decides: session.float32_tolerance() > ROUNDING,
+        found: Verification {
+            max_relative_difference: 0.0,
+            tolerance: if settings.half {
+                HALF_ROUNDING
+            } else {
+                ROUNDING
+            },
+            random_batches: BATCHES.to_vec(),
+            inputs: 0,
+            decided_otherwise: 0,
+            max_decided_difference: 0.0,
+            own_rounding: 0.0,
+            images: 0,
+            same_top1: 0,
+            other_top1: 0,
+            spread: 0.0,
+            overflowing: Vec::new(),
+        },
+        half: settings.half,
+    };
+    tch::manual_seed(SEED);
+    for batch in BATCHES {
+        let shape = session
+            .input_form()
+            .shape(batch, session.input_channels(), size);
+        verifier.hold(&Tensor::randn(shape, (Kind::Float, tch::Device::Cpu)))?;
+    }
+    for x in images {
+        let same = verifier.hold(x)?;
+        verifier.found.images += x.size()[0] as usize;
+        verifier.found.same_top1 += same;
+    }
+    Ok(verifier.found)
+}
+
+struct Verifier<'a> {
+    session: &'a Session,
+    ort: OrtSession,
+    /// Whether rounding can flip decisions inside the model.
+    decides: bool,
+    half: bool,
+    found: Verification,
+}
+
+impl Verifier<'_> {
+    /// Compares the logits of a batch; gives how many inputs have the same likeliest class.
+    fn hold(&mut self, x: &Tensor) -> Result<usize, Error> {
+        let expected = self.session.logits(x)?.to_kind(Kind::Double);
+        let found = self.ort.logits(x).map_err(EngineError::from)?;
+        let found = found.to_kind(Kind::Double);
+        if found.size() != expected.size() {
+            return Err(Error::Shape {
+                model: self.session.variant().name,
+                expected: expected.size(),
+                found: found.size(),
+            });
+        }
+        let scale = expected.abs().max().double_value(&[]);
+        let apart = numbers(&((&found - &expected).abs().amax([1i64], false) / scale));
+        let top = |t: &Tensor| t.argmax(1, false);
+        let same = numbers(&top(&found).eq_tensor(&top(&expected)).to_kind(Kind::Double));
+        if x.size()[0] > 1 {
+            let spread = (expected.amax([0i64], false) - expected.amin([0i64], false)).max();
+            self.found.spread = self.found.spread.max(spread.double_value(&[]) / scale);
+        }
+        if self.half && self.found.overflowing.is_empty() && apart.iter().any(|d| d.is_nan()) {
+            self.found.overflowing = self.overflowing(x)?;
+        }
+        let own = match self.decides && apart.iter().any(|d| *d > self.found.tolerance) {
+            true => self.own_rounding(x, &expected, scale)?,
+            false => 0.0,
+        };
+        self.found.own_rounding = self.found.own_rounding.max(own);
+        for (difference, same) in apart.iter().zip(&same) {
+            self.judge(*difference, *same == 1.0, own);
+        }
+        Ok(same.iter().filter(|s| **s == 1.0).count())
+    }
+
+    fn judge(&mut self, difference: f64, same_top1: bool, own: f64) {
+        let found = &mut self.found;
+        found.inputs += 1;
+        if difference > found.tolerance && difference <= own {
+            found.decided_otherwise += 1;
+            found.max_decided_difference = found.max_decided_difference.max(difference);
+            return;
+        }
+        // Not `max`, which would lose what is not a number.
+        if difference.is_nan() || difference > found.max_relative_difference {
+            found.max_relative_difference = difference;
+        }
+        found.other_top1 += usize::from(!same_top1);
+    }
+
+    /// How far libtorch's logits move when the input changes by as much as rounding does, at most.
+    fn own_rounding(&self, x: &Tensor, expected: &Tensor, scale: f64) -> Result<f64, Error> {
+        let nudge = if self.half { HALF_NUDGE } else { NUDGE };
+        let mut moved = 0.0;
+        for _ in 0..NUDGES {
+            let nudged = x * (x.randn_like() * nudge + 1.0);
+            let logits = self.session.logits(&nudged)?.to_kind(Kind::Double);
+            let apart = (logits - expected).abs().max().double_value(&[]) / scale;
+            moved = f64::max(moved, apart);
+        }
+        Ok(moved)
+    }
+
+    /// The values that the model shows and that are beyond half precision, with their largest numbers.
+    fn overflowing(&self, x: &Tensor) -> Result<Vec<String>, Error> {
+        let seen = self.session.record(x)?;
+        let largest = seen
+            .into_iter()
+            .filter(|(_, t)| t.numel() > 0)
+            .map(|(name, t)| (name, t.to_kind(Kind::Double).abs().max().double_value(&[])));
+        Ok(largest
+            .filter(|(_, largest)| *largest > LARGEST_HALF)
+            .map(|(name, largest)| format!("{name} (up to {largest:.1e})"))
+            .collect())
+    }
+}
+
+fn numbers(t: &Tensor) -> Vec<f64> {
+    Vec::<f64>::try_from(&t.contiguous()).unwrap_or_default()
+}
+
+/// Where a file lies until it is verified.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    path.with_extension("unverified.onnx")
+}

@@ -1,0 +1,183 @@
+//! The zoo's models as ONNX files: every family is written, run by ONNX Runtime and held to libtorch.
+
+mod common;
+
+use common::{stderr, stdout, zoo};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use zoo::backbones::{InputForm, Variant, variants};
+use zoo::export::{Exporter, Settings, Verification};
+use zoo::runtime::{OnnxFile, Options, Session, WeightsSource};
+
+/// Sides of the input, the smallest that a model takes of these: the graphs' form does not depend on them.
+const SIDES: [i64; 4] = [64, 128, 192, 224];
+
+fn open(variant: &'static Variant, weights: &str, size: [i64; 2]) -> Session {
+    let options = Options {
+        threads: Some(1),
+        size: Some(size),
+        ..Options::default()
+    };
+    let weights: WeightsSource = weights.parse().unwrap();
+    Session::open(variant, &weights, &options).unwrap_or_else(|e| panic!("{}: {e}", variant.name))
+}
+
+/// Traced at the smallest size that the model takes, and written.
+fn export(
+    variant: &'static Variant,
+    weights: &str,
+    path: &Path,
+) -> Result<(BTreeMap<String, usize>, Verification), String> {
+    let published = variant.build_options().size;
+    let small = SIDES.map(|side| [side, side]);
+    let smaller = small.into_iter().filter(|s| s[0] < published[0]);
+    for size in smaller.chain([published]) {
+        let session = open(variant, weights, size);
+        let size = match session.input_form() {
+            InputForm::Images => size,
+            _ => published,
+        };
+        let settings = Settings {
+            size: Some(size),
+            ..Settings::default()
+        };
+        let Ok(exporter) = Exporter::new(&session, settings) else {
+            continue;
+        };
+        let (file, held) = exporter
+            .write_verified(path, &[])
+            .map_err(|e| e.to_string())?;
+        return Ok((file.kinds, held));
+    }
+    Err("no size is taken".to_owned())
+}
+
+/// The smallest variant of each family; STEP's models are families of their own.
+fn families() -> Vec<&'static Variant> {
+    let mut smallest: BTreeMap<String, &'static Variant> = BTreeMap::new();
+    for variant in variants() {
+        let parts = if variant.family == "step" { 2 } else { 0 };
+        let own: Vec<&str> = variant.name.split('-').take(parts).collect();
+        let family = format!("{} {}", variant.family, own.join("-"));
+        let known = smallest.entry(family).or_insert(variant);
+        if variant.params < known.params {
+            *known = variant;
+        }
+    }
+    smallest.into_values().collect()
+}
+
+#[test]
+fn every_family_is_written_and_agrees_with_libtorch() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut failed = Vec::new();
+    for variant in families() {
+        let path = folder.path().join(format!("{}.onnx", variant.name));
+        match export(variant, "formula:zoo:0.7", &path) {
+            Err(e) => failed.push(format!("{}: {e}", variant.name)),
+            Ok((kinds, held)) => {
+                eprintln!("{}: {held:?}", variant.name);
+                // The batch is read off the input once at most; no other shape is.
+                let shapes = kinds.get("Shape").copied().unwrap_or(0);
+                if shapes > 1 || held.inputs != 16 {
+                    failed.push(format!("{}: {kinds:?}, {held:?}", variant.name));
+                }
+                if let Err(e) = OnnxFile::read(&path) {
+                    failed.push(e.to_string());
+                }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// The command: several processes, weights apart, a table between its marks.
+#[test]
+fn several_models_are_exported_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let table = folder.join("table.md");
+    let marks = "<!-- table: begin --><!-- table: end -->";
+    std::fs::write(&table, format!("# Mine\n\n{marks}\nstays\n")).unwrap();
+    let models = ["activator-only-geglu-cifar10", "ninformer-mnist"];
+    let output = zoo(folder)
+        .arg("export")
+        .args(models)
+        .args(["--onnx=out", "--jobs=2", "--threads=1", "--limit=3"])
+        .args(["--external-data", "--table=table.md", "--json"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(report["schema"], "zoo.export/1");
+    for (model, exported) in models.iter().zip(report["exports"].as_array().unwrap()) {
+        assert_eq!(exported["model"], *model);
+        assert_eq!(exported["error"], Value::Null, "{exported}");
+        assert_eq!(exported["verification"]["other_top1"], 0, "{exported}");
+        for end in ["onnx", "onnx.data"] {
+            assert!(
+                folder.join(format!("out/{model}.{end}")).is_file(),
+                "{model}.{end}"
+            );
+        }
+    }
+    // Three of the drawn images; a model of grey digits takes none.
+    assert_eq!(report["exports"][0]["verification"]["images"], 3);
+    assert_eq!(report["exports"][1]["verification"]["images"], 0);
+    let table = std::fs::read_to_string(table).unwrap();
+    assert!(table.starts_with("# Mine") && table.ends_with("stays\n"));
+    assert!(models.iter().all(|model| table.contains(model)), "{table}");
+}
+
+/// Equal logits of a model that gives the same ones for everything prove nothing.
+#[test]
+fn weights_that_tell_nothing_apart_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let output = zoo(folder)
+        .args(["export", "activator-only-geglu-cifar10", "--onnx=a.onnx"])
+        .args(["--threads=1", "--limit=1", "--weights=formula:zoo:0"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        told.contains("FAILED") && told.contains("--weights"),
+        "{told}"
+    );
+    assert!(!folder.join("a.onnx").exists() && folder.join("a.unverified.onnx").exists());
+}
+
+/// Inputs of another form and another size, and half precision.
+#[test]
+fn forms_sizes_and_half_precision_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.onnx");
+    let held = |name: &str, settings: Settings| {
+        let variant = zoo::backbones::find(name).unwrap();
+        let size = settings.size.unwrap_or(variant.build_options().size);
+        let session = open(variant, "formula:zoo:0.7", size);
+        let exporter = Exporter::new(&session, settings).unwrap();
+        let (_, held) = exporter.write_verified(&path, &[]).unwrap();
+        (held, OnnxFile::read(&path).unwrap())
+    };
+    let half = Settings {
+        half: true,
+        size: Some([64, 32]),
+        ..Settings::default()
+    };
+    let (verification, file) = held("resnet-50", half);
+    // It was computed in another format, and the size is stated.
+    assert!(
+        verification.max_relative_difference > 1e-5,
+        "{verification:?}"
+    );
+    assert_eq!(file.size(), Some((64, 32)));
+    assert_eq!(file.preprocessing().unwrap().size, (64, 32));
+    let (_, file) = held("step-tim", Settings::default());
+    assert!(matches!(
+        file.form(),
+        InputForm::Frames { .. } | InputForm::Clips { .. }
+    ));
+    assert_eq!(file.shape().len(), 5);
+}
