@@ -59,7 +59,7 @@ pub use grouped_attention::{GroupedAttention, join_heads, softmax_attention, spl
 pub use haar::{Haar, Side, haar_matrix, is_haar_side};
 pub use halo_attention::{HaloAttention, HaloConfig};
 pub use head_routing::{HeadRouter, HeadRouting, gate_heads};
-pub use inference::{allow_tf32, channels_last, inference_mode};
+pub use inference::{allow_tf32, channels_last, inference_mode, tracing};
 pub use lambda_layer::{LambdaConfig, LambdaLayer};
 pub use linear::Linear;
 pub use linear_bn::{LinearBn, Stored};
