@@ -2,7 +2,8 @@
 
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Geometry, Packs};
-use crate::work::Site;
+use crate::spike_products::{SpikeWeights, When};
+use crate::work::{self, Site};
 use crate::{Activation, BatchNorm};
 use tch::{Kind, Tensor, nn};
 
@@ -105,6 +106,7 @@ pub struct Conv2d {
     geometry: Geometry,
     fused: bool,
     packs: Packs,
+    spikes: SpikeWeights,
     site: Site,
     biased: bool,
 }
@@ -121,6 +123,7 @@ impl Conv2d {
             geometry: config.geometry(),
             fused: false,
             packs: Packs::default(),
+            spikes: SpikeWeights::default(),
             site: Site::at(&p),
             biased: config.bias,
         }
@@ -154,6 +157,44 @@ impl Conv2d {
             return self.reported(x, y);
         }
         activation.apply(residual + self.composed(x, &weight, bias.as_ref()))
+    }
+
+    /// [`Conv2d::forward`] of what may be spikes: as sums of the weights that fire, where that is quicker.
+    pub fn forward_spikes(&self, x: &Tensor) -> Tensor {
+        match self.sums(x, None, When::Quicker) {
+            Some(y) => y,
+            None => self.forward(x),
+        }
+    }
+
+    /// `forward(x) + residual` of what may be spikes.
+    pub fn forward_spikes_add(&self, x: &Tensor, residual: &Tensor) -> Tensor {
+        match self.sums(x, Some(residual), When::Quicker) {
+            Some(y) => y,
+            None => self.forward_add(x, residual, Activation::None),
+        }
+    }
+
+    /// `forward(x) + residual` as sums, however many spikes there are: for measuring. Nothing where `x` are no spikes, or
+    /// where no kernel is.
+    pub fn summed(&self, x: &Tensor, residual: Option<&Tensor>) -> Option<Tensor> {
+        self.sums(x, residual, When::Always)
+    }
+
+    fn sums(&self, x: &Tensor, residual: Option<&Tensor>, when: When) -> Option<Tensor> {
+        let g = &self.geometry;
+        if !self.fused || g.stride != [1; 2] || g.dilation != [1; 2] || g.groups != 1 {
+            return None;
+        }
+        let weight = self.weight.like(x);
+        let bias = self.bias.as_ref().map(|b| b.like(x));
+        let sums = self
+            .spikes
+            .convolution(x, &weight, g.padding, bias.as_ref(), residual, when);
+        let (y, additions) = sums?;
+        let y = self.reported(x, y);
+        work::summed(additions);
+        Some(y)
     }
 
     fn composed(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
@@ -240,6 +281,7 @@ impl Conv2d {
             geometry: self.geometry,
             fused: false,
             packs: Packs::default(),
+            spikes: SpikeWeights::default(),
             site: self.site.clone(),
             biased: self.biased,
         }
@@ -285,6 +327,22 @@ impl ConvBn {
         match &self.norm {
             Some(norm) => activation.apply(residual + norm.forward(&self.conv.forward(x))),
             None => self.conv.forward_add(x, residual, activation),
+        }
+    }
+
+    /// [`ConvBn::forward`] of what may be spikes.
+    pub fn forward_spikes(&self, x: &Tensor) -> Tensor {
+        match &self.norm {
+            Some(_) => self.forward(x),
+            None => self.conv.forward_spikes(x),
+        }
+    }
+
+    /// `forward(x) + residual` of what may be spikes.
+    pub fn forward_spikes_add(&self, x: &Tensor, residual: &Tensor) -> Tensor {
+        match &self.norm {
+            Some(_) => self.forward_add(x, residual, Activation::None),
+            None => self.conv.forward_spikes_add(x, residual),
         }
     }
 

@@ -47,7 +47,7 @@ pub fn channels_last(x: &Tensor) -> Tensor {
 }
 
 /// Whether libtorch's tracer records on this thread: kernels of our own, which it can not see, step aside then.
-pub(crate) fn tracing() -> bool {
+pub fn tracing() -> bool {
     // SAFETY: reads a thread-local of libtorch.
     unsafe { zoo_is_tracing() }
 }

@@ -3,6 +3,7 @@
 use crate::Activation;
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Packs};
+use crate::spike_products::{SpikeWeights, Spiked, When};
 use crate::work::{self, Site};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -13,6 +14,7 @@ pub struct Linear {
     bias: Option<Weight>,
     fused: bool,
     packs: Packs,
+    spikes: SpikeWeights,
     parts: Vec<Part>,
 }
 
@@ -40,6 +42,7 @@ impl Linear {
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
             fused: false,
             packs: Packs::default(),
+            spikes: SpikeWeights::default(),
             parts: Part::whole(&p, out, bias),
         }
     }
@@ -53,6 +56,7 @@ impl Linear {
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
             fused: false,
             packs: Packs::default(),
+            spikes: SpikeWeights::default(),
             parts: Part::whole(&p, out, bias),
         }
     }
@@ -66,6 +70,7 @@ impl Linear {
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
             fused: false,
             packs: Packs::default(),
+            spikes: SpikeWeights::default(),
             parts: Part::whole(&p, out, bias),
         }
     }
@@ -87,6 +92,7 @@ impl Linear {
             bias: Some(kept.refolded(Tensor::cat(&biases, 0))),
             fused: false,
             packs: Packs::default(),
+            spikes: SpikeWeights::default(),
             parts: layers.iter().flat_map(|l| l.parts.clone()).collect(),
         }
     }
@@ -118,6 +124,43 @@ impl Linear {
             return onednn::linear_add(x, residual, &packed, bias.as_ref());
         }
         residual + x.linear(&weight, bias.as_ref())
+    }
+
+    /// [`Linear::forward`] of what may be spikes: as sums of the weights that fire, where that is quicker.
+    pub fn forward_spikes(&self, x: &Spiked) -> Tensor {
+        match self.sums(x, None, When::Quicker) {
+            Some(y) => y,
+            None => self.forward(x.values()),
+        }
+    }
+
+    /// [`Linear::forward_add`] of what may be spikes.
+    pub fn forward_spikes_add(&self, x: &Spiked, residual: &Tensor) -> Tensor {
+        match self.sums(x, Some(residual), When::Quicker) {
+            Some(y) => y,
+            None => self.forward_add(x.values(), residual),
+        }
+    }
+
+    /// `forward(x) + residual` as sums, however many spikes there are: for measuring. Nothing where `x` are no spikes, or
+    /// where no kernel is.
+    pub fn summed(&self, x: &Spiked, residual: Option<&Tensor>) -> Option<Tensor> {
+        self.sums(x, residual, When::Always)
+    }
+
+    fn sums(&self, x: &Spiked, residual: Option<&Tensor>, when: When) -> Option<Tensor> {
+        if !self.fused {
+            return None;
+        }
+        let values = x.values();
+        let weight = matrix(self.weight.like(values));
+        let bias = self.bias.as_ref().map(|b| b.like(values));
+        let (y, additions) = self
+            .spikes
+            .linear(x, &weight, bias.as_ref(), residual, when)?;
+        self.report(values);
+        work::summed(additions);
+        Some(y)
     }
 
     fn report(&self, x: &Tensor) {

@@ -1,6 +1,6 @@
 //! A linear layer on tokens and the batch norm behind it.
 
-use crate::{BatchNorm, Linear};
+use crate::{BatchNorm, Linear, Spiked};
 use tch::{Tensor, nn};
 
 /// How a checkpoint stores the weight of a [`LinearBn`]: what works on tokens is often written as a convolution.
@@ -54,6 +54,22 @@ impl LinearBn {
         match &self.norm {
             Some(_) => residual + self.forward(x),
             None => self.linear.forward_add(x, residual),
+        }
+    }
+
+    /// [`LinearBn::forward`] of what may be spikes.
+    pub fn forward_spikes(&self, x: &Spiked) -> Tensor {
+        match &self.norm {
+            Some(_) => self.forward(x.values()),
+            None => self.linear.forward_spikes(x),
+        }
+    }
+
+    /// [`LinearBn::forward_add`] of what may be spikes.
+    pub fn forward_spikes_add(&self, x: &Spiked, residual: &Tensor) -> Tensor {
+        match &self.norm {
+            Some(_) => self.forward_add(x.values(), residual),
+            None => self.linear.forward_spikes_add(x, residual),
         }
     }
 

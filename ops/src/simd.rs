@@ -2,6 +2,9 @@
 //!
 //! Kernels are generic over [`Lanes`], `#[inline(always)]` throughout, and entered through [`dispatch`].
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 /// Lanes of a [`Lanes`] value.
 pub(crate) const LANES: usize = 16;
 
@@ -16,9 +19,14 @@ pub(crate) trait Lanes: Copy {
     fn store(self, to: &mut [f32; LANES]);
     /// self * by + plus.
     fn fma(self, by: Self, plus: Self) -> Self;
+    fn add(self, other: Self) -> Self;
     fn sum(self) -> f32;
     /// Bit i: lane i >= value.
     fn at_least(self, value: f32) -> u16;
+    /// The same, and `value` taken from those lanes.
+    fn take_at_least(self, value: f32) -> (u16, Self);
+    /// Whether every lane is 0.
+    fn is_zero(self) -> bool;
     fn no_counts() -> Self::Counts;
     /// Adds one in every lane that is at least `value`'s.
     fn count_at_least(self, value: Self, counts: Self::Counts) -> Self::Counts;
@@ -34,6 +42,20 @@ pub(crate) trait Lanes: Copy {
             rest &= rest - 1;
         }
     }
+
+    /// The nibbles of `bits` that are not zero, 16 * position + nibble each, ascending, and how many; zeros follow them.
+    #[inline(always)]
+    fn nibbles(bits: u64) -> (u128, u32) {
+        let (mut found, mut count) = (0, 0);
+        for position in 0..16 {
+            let nibble = bits >> (4 * position) & 15;
+            if nibble != 0 {
+                found |= u128::from(16 * position + nibble) << (8 * count);
+                count += 1;
+            }
+        }
+        (found, count)
+    }
 }
 
 /// A computation that runs with any kind of lanes.
@@ -46,6 +68,18 @@ thread_local! {
     /// Tests set these to see the other kinds of lanes.
     pub(crate) static PLAIN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     pub(crate) static NARROW: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Runs `f` with each kind of lanes that this processor has.
+#[cfg(test)]
+pub(crate) fn with_all_lanes(f: impl Fn()) {
+    f();
+    PLAIN.set(true);
+    f();
+    PLAIN.set(false);
+    NARROW.set(true);
+    f();
+    NARROW.set(false);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -100,6 +134,23 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] + other[i])
+    }
+
+    #[inline(always)]
+    fn take_at_least(self, value: f32) -> (u16, Self) {
+        let bits = self.at_least(value);
+        let rest = self.map(|lane| if lane >= value { lane - value } else { lane });
+        (bits, rest)
+    }
+
+    #[inline(always)]
+    fn is_zero(self) -> bool {
+        self.iter().all(|lane| *lane == 0.0)
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         let mut lanes = self;
         for half in [8, 4, 2, 1] {
@@ -128,203 +179,6 @@ impl Lanes for [f32; LANES] {
     #[inline(always)]
     fn total(counts: Self::Counts) -> u32 {
         counts.iter().sum()
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{Kernel, LANES, Lanes};
-    use std::arch::x86_64::*;
-
-    /// AVX2 and the scalar instructions that came with it.
-    pub(super) fn has_avx2() -> bool {
-        is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("popcnt")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-    }
-
-    #[target_feature(enable = "avx512f,avx2,fma,popcnt,bmi1,bmi2")]
-    pub(super) fn with_avx512(kernel: impl Kernel) {
-        kernel.run::<Avx512>();
-    }
-
-    #[target_feature(enable = "avx2,fma,popcnt,bmi1,bmi2")]
-    pub(super) fn with_avx2(kernel: impl Kernel) {
-        kernel.run::<Avx2>();
-    }
-
-    #[derive(Clone, Copy)]
-    pub(super) struct Avx512(__m512);
-
-    impl Lanes for Avx512 {
-        type Counts = __m512i;
-
-        #[inline(always)]
-        fn load(from: &[f32; LANES]) -> Self {
-            // SAFETY: sixteen floats are there; AVX-512F, by the trait's contract.
-            Avx512(unsafe { _mm512_loadu_ps(from.as_ptr()) })
-        }
-
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            // SAFETY: AVX-512F, by the trait's contract.
-            Avx512(unsafe { _mm512_set1_ps(value) })
-        }
-
-        #[inline(always)]
-        fn store(self, to: &mut [f32; LANES]) {
-            // SAFETY: room for sixteen floats; AVX-512F, by the trait's contract.
-            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
-        }
-
-        #[inline(always)]
-        fn fma(self, by: Self, plus: Self) -> Self {
-            // SAFETY: AVX-512F, by the trait's contract.
-            Avx512(unsafe { _mm512_fmadd_ps(self.0, by.0, plus.0) })
-        }
-
-        #[inline(always)]
-        fn sum(self) -> f32 {
-            // SAFETY: AVX-512F, by the trait's contract.
-            unsafe { _mm512_reduce_add_ps(self.0) }
-        }
-
-        #[inline(always)]
-        fn at_least(self, value: f32) -> u16 {
-            // SAFETY: AVX-512F, by the trait's contract.
-            unsafe { _mm512_cmp_ps_mask::<_CMP_GE_OQ>(self.0, _mm512_set1_ps(value)) }
-        }
-
-        #[inline(always)]
-        fn no_counts() -> Self::Counts {
-            // SAFETY: AVX-512F, by the trait's contract.
-            unsafe { _mm512_setzero_si512() }
-        }
-
-        #[inline(always)]
-        fn count_at_least(self, value: Self, counts: Self::Counts) -> Self::Counts {
-            // SAFETY: AVX-512F, by the trait's contract.
-            unsafe {
-                let bits = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(self.0, value.0);
-                _mm512_mask_add_epi32(counts, bits, counts, _mm512_set1_epi32(1))
-            }
-        }
-
-        #[inline(always)]
-        fn total(counts: Self::Counts) -> u32 {
-            // SAFETY: AVX-512F, by the trait's contract.
-            unsafe { _mm512_reduce_add_epi32(counts) as u32 }
-        }
-
-        #[inline(always)]
-        fn indices(bits: u16, base: u32, to: &mut [u32; LANES]) {
-            // SAFETY: sixteen integers are read and written; AVX-512F, by the trait's contract.
-            unsafe {
-                let positions = _mm512_loadu_si512(POSITIONS.as_ptr().cast());
-                let positions = _mm512_add_epi32(positions, _mm512_set1_epi32(base as i32));
-                let front = _mm512_maskz_compress_epi32(bits, positions);
-                _mm512_storeu_si512(to.as_mut_ptr().cast(), front);
-            }
-        }
-    }
-
-    /// 0, 1, .. 15.
-    static POSITIONS: [i32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-
-    #[derive(Clone, Copy)]
-    pub(super) struct Avx2(__m256, __m256);
-
-    impl Lanes for Avx2 {
-        type Counts = (__m256i, __m256i);
-
-        #[inline(always)]
-        fn load(from: &[f32; LANES]) -> Self {
-            let p = from.as_ptr();
-            // SAFETY: sixteen floats are there; AVX2, by the trait's contract.
-            unsafe { Avx2(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
-        }
-
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            // SAFETY: AVX2, by the trait's contract.
-            unsafe { Avx2(_mm256_set1_ps(value), _mm256_set1_ps(value)) }
-        }
-
-        #[inline(always)]
-        fn store(self, to: &mut [f32; LANES]) {
-            let p = to.as_mut_ptr();
-            // SAFETY: room for sixteen floats; AVX2, by the trait's contract.
-            unsafe {
-                _mm256_storeu_ps(p, self.0);
-                _mm256_storeu_ps(p.add(8), self.1);
-            }
-        }
-
-        #[inline(always)]
-        fn fma(self, by: Self, plus: Self) -> Self {
-            // SAFETY: FMA, by the trait's contract.
-            unsafe {
-                Avx2(
-                    _mm256_fmadd_ps(self.0, by.0, plus.0),
-                    _mm256_fmadd_ps(self.1, by.1, plus.1),
-                )
-            }
-        }
-
-        #[inline(always)]
-        fn sum(self) -> f32 {
-            // SAFETY: AVX2, by the trait's contract.
-            unsafe {
-                let eight = _mm256_add_ps(self.0, self.1);
-                let four = _mm_add_ps(
-                    _mm256_castps256_ps128(eight),
-                    _mm256_extractf128_ps::<1>(eight),
-                );
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
-            }
-        }
-
-        #[inline(always)]
-        fn at_least(self, value: f32) -> u16 {
-            // SAFETY: AVX2, by the trait's contract.
-            unsafe {
-                let value = _mm256_set1_ps(value);
-                let bits = |x| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(x, value)) as u16;
-                bits(self.0) | bits(self.1) << 8
-            }
-        }
-
-        #[inline(always)]
-        fn no_counts() -> Self::Counts {
-            // SAFETY: AVX2, by the trait's contract.
-            unsafe { (_mm256_setzero_si256(), _mm256_setzero_si256()) }
-        }
-
-        #[inline(always)]
-        fn count_at_least(self, value: Self, counts: Self::Counts) -> Self::Counts {
-            // SAFETY: AVX2, by the trait's contract.
-            unsafe {
-                let ones = |x, v| _mm256_castps_si256(_mm256_cmp_ps::<_CMP_GE_OQ>(x, v));
-                (
-                    _mm256_sub_epi32(counts.0, ones(self.0, value.0)),
-                    _mm256_sub_epi32(counts.1, ones(self.1, value.1)),
-                )
-            }
-        }
-
-        #[inline(always)]
-        fn total(counts: Self::Counts) -> u32 {
-            let mut lanes = [0u32; 8];
-            // SAFETY: room for eight integers; AVX2, by the trait's contract.
-            unsafe {
-                let sum = _mm256_add_epi32(counts.0, counts.1);
-                _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum);
-            }
-            lanes.iter().sum()
-        }
     }
 }
 
@@ -377,6 +231,17 @@ mod tests {
             let mut indices = [0; LANES];
             L::indices(0b1000_0000_0010_0001, 32, &mut indices);
             assert_eq!(indices[..3], [32, 37, 47]);
+            let (bits, rest) = L::splat(9.0).take_at_least(8.0);
+            assert_eq!((bits, rest.sum(), rest.is_zero()), (u16::MAX, 16.0, false));
+            assert!(rest.take_at_least(1.0).1.is_zero());
+            assert!(!x.take_at_least(f32::INFINITY).1.is_zero());
+            assert!(!L::splat(f32::NAN).is_zero());
+            assert_eq!(x.add(x).sum(), 96.0);
+            for bits in [0, 1, 0x8000_0000_0000_0000, 0x0120_0f00_3000_0001, u64::MAX] {
+                assert_eq!(L::nibbles(bits), <[f32; LANES]>::nibbles(bits));
+            }
+            let (found, count) = L::nibbles(0x3000_0000_0000_0020);
+            assert_eq!((found, count), (0xF312, 2));
             let mut y = [0.0; LANES];
             x.fma(L::splat(2.0), x).store(&mut y);
             assert_eq!(y, a.map(|v| 3.0 * v));

@@ -14,10 +14,12 @@ pub struct Contraction {
     pub layer: String,
     /// What kind of product.
     pub op: Op,
-    /// Multiply-accumulates that were executed.
+    /// Multiply-accumulates that were executed; a factor of 0 counts.
     pub macs: u64,
     /// Those of the dense product: more where the form that ran skips some, such as pairs that are not connected.
     pub dense: u64,
+    /// Additions that were made in place of `macs`, where a kernel of spikes ran: it reads no weight of a silent input.
+    pub additions: Option<u64>,
     /// Time steps that the rows hold; see [`over_steps`].
     pub steps: u64,
     /// Weights that took part, without biases; 0 where both operands are activations.
@@ -220,6 +222,7 @@ impl Site {
             op,
             macs: 0,
             dense: 0,
+            additions: None,
             steps: 1,
             weights: 0,
             biases: 0,
@@ -292,6 +295,15 @@ pub fn heads(layer: &Site, gates: &Tensor) {
         };
         with(|recording| recording.work.routed.push(call));
     }
+}
+
+/// Says of the product that was reported last that sums took its place.
+pub(crate) fn summed(additions: u64) {
+    with(|recording| {
+        if let Some(last) = recording.work.contractions.last_mut() {
+            last.additions = Some(additions);
+        }
+    });
 }
 
 /// The module that holds the layer which reported last.

@@ -127,8 +127,8 @@ impl Engine for Session {
         let spiking = &options.spiking;
         form.extend(spiking.neuron.map(|neuron| format!("neuron {neuron}")));
         form.extend(spiking.steps.map(|steps| format!("{steps} steps")));
-        if spiking.time == TimeForm::Stepwise {
-            form.push("stepwise".to_owned());
+        if self.variant().family == "step" || spiking.time != TimeForm::default() {
+            form.push(format!("time {}", spiking.time));
         }
         EngineInfo {
             engine: "libtorch".to_owned(),

@@ -47,9 +47,9 @@ pub struct ModelArguments {
     /// Time steps of a spiking network. Default: as published. Others ignore it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1024))]
     pub time_steps: Option<i64>,
-    /// In which order a spiking network takes its time steps: folded (all steps of a layer at once) or stepwise (memory
-    /// does not grow with the number of steps). Both give the same numbers.
-    #[arg(long, value_name = "FORM", default_value = "folded")]
+    /// In which order a spiking network takes its time steps: folded (all steps of a layer at once), stepwise (memory
+    /// does not grow with the number of steps), or auto, the faster of them. Both give the same numbers.
+    #[arg(long, value_name = "FORM", default_value = "auto")]
     pub time_form: TimeForm,
 }
 

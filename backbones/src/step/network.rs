@@ -3,9 +3,9 @@
 use super::time::Time;
 use crate::{Backbone, BuildOptions, InputForm, Stage, TimeForm};
 use std::fmt::Debug;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use zoo_ops::spiking::NeuronConfig;
-use zoo_ops::{taps, work};
+use zoo_ops::{taps, tracing, work};
 
 /// A network of spiking layers between its first currents and its pooled features.
 pub(super) trait Network: Debug + Send {
@@ -68,6 +68,9 @@ pub(super) trait Network: Debug + Send {
     }
 }
 
+/// Pixels of all steps and images up to which all steps at once are faster (`docs/spiking.md` has the measurement).
+const FOLDED_PLACES: i64 = 1 << 18;
+
 /// A [`Network`] run for some time steps.
 #[derive(Debug)]
 pub(super) struct OverTime<N> {
@@ -88,10 +91,26 @@ impl<N: Network> OverTime<N> {
         }
     }
 
-    /// Step by step where that was asked for, is possible and nobody watches the layers.
-    fn steps_apart(&self) -> bool {
+    /// Step by step where that was asked for or is faster, is possible and nobody watches the layers.
+    fn steps_apart(&self, x: &Tensor) -> bool {
         let watched = taps::recording() || work::recording();
-        self.form == TimeForm::Stepwise && self.stepwise && !watched
+        let wanted = match self.form {
+            TimeForm::Folded => false,
+            TimeForm::Stepwise => true,
+            TimeForm::Auto => !tracing() && x.device() == Device::Cpu && self.large(x),
+        };
+        wanted && self.stepwise && !watched
+    }
+
+    /// Whether all steps of a layer at once are too much for the caches, so that one step at a time is faster.
+    fn large(&self, x: &Tensor) -> bool {
+        let places = x.numel() as i64 / self.network.input_channels();
+        let steps = match self.network.input_form() {
+            // The steps are in the input.
+            InputForm::Frames { .. } | InputForm::Clips { .. } => 1,
+            _ => self.steps,
+        };
+        places * steps > FOLDED_PLACES
     }
 
     /// The first currents: of all steps [T * B, ..], or of one [B, ..] where all are the same.
@@ -152,7 +171,7 @@ pub(super) enum ByTime {
 impl<N: Network> Backbone for OverTime<N> {
     /// Maps averaged over the time steps.
     fn stages(&self, x: &Tensor) -> Vec<Tensor> {
-        if self.steps_apart() {
+        if self.steps_apart(x) {
             return self.stepwise(x, |currents, time| self.network.stages(currents, time));
         }
         self.folded(x, |currents, time| {
@@ -166,7 +185,7 @@ impl<N: Network> Backbone for OverTime<N> {
     }
 
     fn features(&self, x: &Tensor) -> Tensor {
-        if self.steps_apart() {
+        if self.steps_apart(x) {
             let pooled = |currents: &Tensor, time: &Time| vec![self.pooled(currents, time)];
             return self.stepwise(x, pooled).remove(0);
         }

@@ -6,7 +6,7 @@ use tch::{Tensor, nn};
 use zoo_ops::spike_attention::{Order, SpikeAttention};
 use zoo_ops::taps::{self, Tap};
 use zoo_ops::work::Site;
-use zoo_ops::{ConvBn, ConvConfig, LinearBn, Stored};
+use zoo_ops::{ConvBn, ConvConfig, LinearBn, Spiked, Stored};
 
 /// A map [B, C, H, W] as tokens [B, HW, C]: a view, contiguous where the map is channels-last.
 pub(super) fn tokens(map: &Tensor) -> Tensor {
@@ -147,7 +147,12 @@ pub(super) struct Unit {
 impl Unit {
     /// Tokens to spikes.
     pub fn forward(&self, x: &Tensor, time: &Time) -> Tensor {
-        self.lif.forward(&self.layer.forward(x), time)
+        self.forward_shared(&Spiked::new(x), time)
+    }
+
+    /// The same of tokens that other units read too.
+    pub fn forward_shared(&self, x: &Spiked, time: &Time) -> Tensor {
+        self.lif.forward(&self.layer.forward_spikes(x), time)
     }
 
     /// Folds the norm.
@@ -180,7 +185,7 @@ impl MapUnit {
 
     /// The currents, where no time passes before the neurons.
     pub fn currents(&self, x: &Tensor) -> Tensor {
-        self.conv.forward(x)
+        self.conv.forward_spikes(x)
     }
 
     /// Those currents to spikes.
@@ -272,7 +277,11 @@ impl QkvAttention {
 
     /// Tokens to spikes of the same shape.
     pub fn forward(&self, x: &Tensor, time: &Time) -> Tensor {
-        let [q, k, v] = self.qkv.each_ref().map(|unit| unit.forward(x, time));
+        let x = Spiked::new(x);
+        let [q, k, v] = self
+            .qkv
+            .each_ref()
+            .map(|unit| unit.forward_shared(&x, time));
         self.product.forward([&q, &k, &v], time)
     }
 

@@ -14,7 +14,7 @@ use crate::Stage;
 use tch::{Tensor, nn};
 use zoo_ops::spike_attention::{Order, token_gate};
 use zoo_ops::taps;
-use zoo_ops::{ConvBn, ConvConfig, Linear, LinearBn, Stored};
+use zoo_ops::{ConvBn, ConvConfig, Linear, LinearBn, Spiked, Stored};
 
 /// Which of the two official networks: they differ in where their patch embeddings pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl SpikingConv {
     }
 
     fn forward(&self, x: &Tensor, time: &Time) -> Tensor {
-        self.fire(&self.conv.forward(x), time)
+        self.fire(&self.conv.forward_spikes(x), time)
     }
 
     fn fire(&self, currents: &Tensor, time: &Time) -> Tensor {
@@ -272,7 +272,7 @@ impl Block {
         let x = x + attended;
         let mut hidden = x.shallow_clone();
         for (layer, lif) in &self.fc {
-            hidden = lif.forward(&layer.forward(&hidden), time);
+            hidden = lif.forward(&layer.forward_spikes(&Spiked::new(&hidden)), time);
         }
         x + hidden
     }

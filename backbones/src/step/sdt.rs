@@ -19,7 +19,7 @@ use crate::{InputForm, Stage};
 use tch::{Kind, Tensor, nn};
 use zoo_ops::spike_attention::channel_gate;
 use zoo_ops::taps;
-use zoo_ops::{Activation, ConvBn, Linear, LinearBn, Stored};
+use zoo_ops::{ConvBn, Linear, LinearBn, Spiked, Stored};
 
 /// Sizes of a variant.
 #[derive(Debug, Clone)]
@@ -115,11 +115,11 @@ impl ConvStem {
             } else {
                 spikes
             };
-            x = self.convs[i + 1].forward(&pooled);
+            x = self.convs[i + 1].forward_spikes(&pooled);
         }
         let x = max_pool(&x);
         let spikes = self.lifs[last].forward(&x, time);
-        self.position.forward_add(&spikes, &x, Activation::None)
+        self.position.forward_spikes_add(&spikes, &x)
     }
 
     fn fuse(&mut self) {
@@ -222,7 +222,10 @@ impl Projections {
 
     fn qkv(&self, x: &Tensor, grid: Grid, time: &Time) -> [Tensor; 3] {
         match self {
-            Projections::Linear { qkv, .. } => qkv.each_ref().map(|unit| unit.forward(x, time)),
+            Projections::Linear { qkv, .. } => {
+                let x = Spiked::new(x);
+                qkv.each_ref().map(|unit| unit.forward_shared(&x, time))
+            }
             Projections::RepConv { qkv, .. } => qkv.each_ref().map(|unit| {
                 if grid.swapped {
                     unit.forward_swapped(x, grid.size, time)
@@ -236,7 +239,7 @@ impl Projections {
     /// The output of `x`, added to `residual`.
     fn project(&self, x: &Tensor, residual: &Tensor, grid: Grid) -> Tensor {
         match self {
-            Projections::Linear { proj, .. } => proj.forward_add(x, residual),
+            Projections::Linear { proj, .. } => proj.forward_spikes_add(&Spiked::new(x), residual),
             Projections::RepConv { proj, .. } if grid.swapped => {
                 residual + proj.forward_swapped(x, grid.size)
             }
@@ -331,8 +334,8 @@ impl Block {
 
     fn forward(&self, x: &Tensor, grid: Grid, time: &Time) -> Tensor {
         let x = self.attn.forward(x, grid, time);
-        let hidden = self.fc[0].forward(&self.lifs[0].forward(&x, time));
-        self.fc[1].forward_add(&self.lifs[1].forward(&hidden, time), &x)
+        let hidden = self.fc[0].forward_spikes(&Spiked::new(&self.lifs[0].forward(&x, time)));
+        self.fc[1].forward_spikes_add(&Spiked::new(&self.lifs[1].forward(&hidden, time)), &x)
     }
 
     fn fuse(&mut self) {

@@ -16,7 +16,7 @@ use zoo_ops::spike_attention::{
     Order, SpikeAttention, from_subimages, scrambled_map, to_subimages,
 };
 use zoo_ops::work::{self, Site};
-use zoo_ops::{BatchNormLinear, ConvConfig, Stored, taps};
+use zoo_ops::{BatchNormLinear, ConvConfig, Spiked, Stored, taps};
 
 /// Sizes of a variant.
 #[derive(Debug, Clone)]
@@ -159,7 +159,7 @@ impl Attention {
     }
 
     fn attend(&self, x: &Tensor, time: &Time) -> Tensor {
-        let currents = self.qkv.layer.forward(x);
+        let currents = self.qkv.layer.forward_spikes(&Spiked::new(x));
         let neurons = self.qkv.lif.neuron();
         let mut state = None;
         let [q, k, v] = [0, 1, 2].map(|call| {

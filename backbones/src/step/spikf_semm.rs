@@ -14,7 +14,7 @@ use crate::{Backbone, BuildOptions, Preprocessing, Stage, Variant};
 use tch::{Tensor, nn};
 use zoo_ops::spike_attention::ExpertAttention;
 use zoo_ops::work::Site;
-use zoo_ops::{BatchNorm, ConvBn, ConvConfig, Linear, LinearBn, Stored, taps};
+use zoo_ops::{BatchNorm, ConvBn, ConvConfig, Linear, LinearBn, Spiked, Stored, taps};
 
 /// Which of the two official networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,10 +121,10 @@ impl Projection {
         }
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
+    fn forward(&self, x: &Spiked) -> Tensor {
         match self {
-            Projection::Normed(layer) => layer.forward(x),
-            Projection::Bare(layer) => layer.forward(x),
+            Projection::Normed(layer) => layer.forward_spikes(x),
+            Projection::Bare(layer) => layer.forward_spikes(x),
         }
     }
 
@@ -195,13 +195,14 @@ impl Attention {
 
     /// Tokens to spikes of the same shape.
     fn forward(&self, x: &Tensor, grid: [i64; 2], time: &Time) -> Tensor {
+        let x = &Spiked::new(x);
         let k = self.keys.1.forward(&self.keys.0.forward(x), time);
         let v = self.values.1.forward(&self.values.0.forward(x), time);
         let routes = self.router.1.forward(&self.routes(x), time);
         let shared = self.product.share(&k, &v);
         let mut sum: Option<Tensor> = None;
         for (i, expert) in self.experts.iter().enumerate() {
-            let q = expert.queries.forward(x, time);
+            let q = expert.queries.forward_shared(x, time);
             let mixed = self.product.attend(&q, &shared);
             let fired = expert.lif.forward(&mixed, time);
             let routed = fired * routes.narrow(2, i as i64, 1);
@@ -228,8 +229,8 @@ impl Attention {
     }
 
     /// Currents of the routers [rows, N, experts]. The CIFAR form reads [experts, N] as [N, experts].
-    fn routes(&self, x: &Tensor) -> Tensor {
-        let routes = self.router.0.forward(x);
+    fn routes(&self, x: &Spiked) -> Tensor {
+        let routes = self.router.0.forward_spikes(x);
         match self.form {
             Form::Cifar => routes.transpose(1, 2).reshape(routes.size()),
             Form::ImageNet => routes,

@@ -13,7 +13,7 @@ use crate::Stage;
 use tch::{Tensor, nn};
 use zoo_ops::spike_attention::Order;
 use zoo_ops::taps;
-use zoo_ops::{ConvBn, Linear, LinearBn, Stored};
+use zoo_ops::{ConvBn, Linear, LinearBn, Spiked, Stored};
 
 /// Sizes of a variant.
 #[derive(Debug, Clone)]
@@ -63,11 +63,11 @@ impl Stem {
     /// Currents of the first neurons to potentials [rows, width, H / 4, W / 4].
     fn forward(&self, currents: &Tensor, time: &Time) -> Tensor {
         let [lif1, lif2, lif3] = &self.lifs;
-        let x = self.convs[1].forward(&lif1.forward(currents, time));
-        let x = self.convs[2].forward(&lif2.forward(&x, time));
-        let x = self.convs[3].forward(&max_pool(&lif3.forward(&x, time)));
+        let x = self.convs[1].forward_spikes(&lif1.forward(currents, time));
+        let x = self.convs[2].forward_spikes(&lif2.forward(&x, time));
+        let x = self.convs[3].forward_spikes(&max_pool(&lif3.forward(&x, time)));
         let spikes = max_pool(&self.position_lif.forward(&x, time));
-        self.position.forward(&spikes)
+        self.position.forward_spikes(&spikes)
     }
 
     fn fuse(&mut self) {
@@ -128,9 +128,9 @@ impl Block {
         if taps::recording() {
             see_tokens(&self.out, &self.proj.forward(&spikes), Layout::Map, grid);
         }
-        let x = self.proj.forward_add(&spikes, x);
-        let hidden = self.fc[0].forward(&self.lifs[0].forward(&x, time));
-        self.fc[1].forward_add(&self.lifs[1].forward(&hidden, time), &x)
+        let x = self.proj.forward_spikes_add(&Spiked::new(&spikes), x);
+        let hidden = self.fc[0].forward_spikes(&Spiked::new(&self.lifs[0].forward(&x, time)));
+        self.fc[1].forward_spikes_add(&Spiked::new(&self.lifs[1].forward(&hidden, time)), &x)
     }
 
     fn fuse(&mut self) {

@@ -150,7 +150,7 @@ impl Attention {
         };
         let mixed = mixed.unflatten(2, grid(x));
         let fired = self.out_lif.forward(&mixed, time);
-        let out = self.proj.forward_add(&fired, x, Activation::None);
+        let out = self.proj.forward_spikes_add(&fired, x);
         if self.config.first && taps::recording() {
             taps::see("attn.x_spikes", &spikes);
             taps::see("attn.pre_lif", &scores);
@@ -206,11 +206,11 @@ impl FeedForward {
 
     fn forward(&self, x: &Tensor, time: &Time) -> Tensor {
         let [up_lif, conv_lif, down_lif] = &self.lifs;
-        let wide = self.up.forward(&up_lif.forward(x, time));
+        let wide = self.up.forward_spikes(&up_lif.forward(x, time));
         let spikes = conv_lif.forward(&wide, time);
         let wide = self.conv.forward_add(&spikes, &wide, Activation::None);
         let spikes = down_lif.forward(&wide, time);
-        self.down.forward_add(&spikes, x, Activation::None)
+        self.down.forward_spikes_add(&spikes, x)
     }
 
     fn fuse(&mut self) {

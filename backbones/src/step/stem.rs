@@ -3,7 +3,7 @@
 use super::parts::{max_pool, position_conv, stem_conv, stem_lif, stem_widths};
 use super::time::{Neurons, Spikes, Time};
 use tch::{Tensor, nn};
-use zoo_ops::{Activation, ConvBn};
+use zoo_ops::ConvBn;
 
 /// Convolutions with neurons, some followed by a pool, and a convolution of positions beside them.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl PatchSplitting {
         let mut x = currents.shallow_clone();
         for i in 0..self.convs.len() {
             if i > 0 {
-                x = self.convs[i].forward(&x);
+                x = self.convs[i].forward_spikes(&x);
             }
             x = self.lifs[i].forward(&x, time);
             if self.pools[i] {
@@ -74,8 +74,8 @@ impl PatchSplitting {
             }
         }
         match &self.position_lif {
-            Some(lif) => lif.forward(&self.position.forward(&x), time) + x,
-            None => self.position.forward_add(&x, &x, Activation::None),
+            Some(lif) => lif.forward(&self.position.forward_spikes(&x), time) + x,
+            None => self.position.forward_spikes_add(&x, &x),
         }
     }
 

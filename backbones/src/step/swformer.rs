@@ -13,7 +13,8 @@ use tch::{Kind, Tensor, nn};
 use zoo_ops::taps;
 use zoo_ops::work::Site;
 use zoo_ops::{
-    BatchNorm, Conv2d, ConvConfig, Derived, Haar, Linear, LinearBn, Side, Stored, is_haar_side,
+    BatchNorm, Conv2d, ConvConfig, Derived, Haar, Linear, LinearBn, Side, Spiked, Stored,
+    is_haar_side,
 };
 
 /// Sizes of a variant.
@@ -261,8 +262,8 @@ impl Block {
     /// Potentials of tokens to the same shape.
     fn forward(&self, x: &Tensor, grid: [i64; 2], time: &Time) -> Tensor {
         let x = x + tokens(&self.mixer.forward(&map(x, grid), time));
-        let hidden = self.fc[0].forward(&self.lifs[0].forward(&x, time));
-        self.fc[1].forward_add(&self.lifs[1].forward(&hidden, time), &x)
+        let hidden = self.fc[0].forward_spikes(&Spiked::new(&self.lifs[0].forward(&x, time)));
+        self.fc[1].forward_spikes_add(&Spiked::new(&self.lifs[1].forward(&hidden, time)), &x)
     }
 
     fn fuse(&mut self) {

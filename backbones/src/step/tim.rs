@@ -16,7 +16,7 @@ use tch::{Tensor, nn};
 use zoo_ops::spike_attention::{Order, SpikeAttention};
 use zoo_ops::spiking::NeuronKind;
 use zoo_ops::work::Site;
-use zoo_ops::{Linear, Stored, join_heads, split_heads, taps};
+use zoo_ops::{Linear, Spiked, Stored, join_heads, split_heads, taps};
 
 /// Sizes of a variant.
 #[derive(Debug, Clone)]
@@ -148,7 +148,11 @@ impl Attention {
 
     /// Tokens to spikes of the same shape.
     fn forward(&self, x: &Tensor, time: &Time) -> Tensor {
-        let [q, k, v] = self.qkv.each_ref().map(|unit| unit.forward(x, time));
+        let x = Spiked::new(x);
+        let [q, k, v] = self
+            .qkv
+            .each_ref()
+            .map(|unit| unit.forward_shared(&x, time));
         self.see("q_spikes", &q);
         self.see("k_spikes", &k);
         let q = match &self.interaction {

@@ -5,6 +5,7 @@
 mod dual;
 mod experts;
 mod local;
+mod packed;
 mod products;
 mod sums;
 
