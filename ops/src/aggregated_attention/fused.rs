@@ -64,7 +64,9 @@ struct Work {
     sum: [f32; STRIP],
     /// [STRIP, stride].
     out: Vec<f32>,
-    /// Where the neighbours of one query that exist stand in `near_v`, and their weights.
+    /// Slots and tokens of the neighbours of one query.
+    neighbours: Vec<(usize, usize)>,
+    /// Where these stand in `near_v`, and their weights.
     weights: Vec<(usize, f32)>,
 }
 
@@ -109,6 +111,7 @@ impl<T: Number> Problem<'_, T> {
             added: vec![0.0; slots * STRIP],
             sum: [0.0; STRIP],
             out: vec![0.0; STRIP * stride],
+            neighbours: Vec::with_capacity(slots),
             weights: Vec::with_capacity(slots),
         }
     }
@@ -259,11 +262,18 @@ impl<T: Number> Problem<'_, T> {
     #[inline(always)]
     fn add_pooled_bias(&self, item: Item, on: &[usize], work: &mut Work) {
         let step = self.pooled_bias.stride[1];
+        let together = step == 1 && on[on.len() - 1] - on[0] == on.len() - 1;
         let rows = work.scores.chunks_exact_mut(STRIP).take(self.pooled());
         for (key, row) in rows.enumerate() {
             let from = &self.pooled_bias.data[self.pooled_bias.offset([item.head, 0, key])..];
-            for (x, &token) in row.iter_mut().zip(on) {
-                *x += from[token * step] * LOG2_E;
+            if together {
+                for (x, bias) in row.iter_mut().zip(&from[on[0]..][..on.len()]) {
+                    *x += bias * LOG2_E;
+                }
+            } else {
+                for (x, &token) in row.iter_mut().zip(on) {
+                    *x += from[token * step] * LOG2_E;
+                }
             }
         }
     }
@@ -273,22 +283,22 @@ impl<T: Number> Problem<'_, T> {
     #[inline(always)]
     unsafe fn score_neighbours<S: Simd>(&self, item: Item, on: &[usize], work: &mut Work) {
         let (stride, columns) = (self.stride(), self.map[1]);
-        let (scores, near) = (&mut work.scores[self.pooled() * STRIP..], &work.near_k);
+        let scores = &mut work.scores[self.pooled() * STRIP..];
         for (i, &token) in on.iter().enumerate() {
             let place = [item.head, token / columns, token % columns, 0];
             let bias = &self.local_bias.data[self.local_bias.offset(place)..];
             let query = &work.rows[i * stride..][..stride];
-            self.for_neighbours(token, |slot, at| {
-                scores[slot * STRIP + i] = match at {
-                    None => f32::NEG_INFINITY,
-                    Some(at) => {
-                        let key = &near[(at - work.near_from) * stride..][..stride];
-                        // SAFETY: the caller vouches for the instruction set.
-                        let product = unsafe { dot::<S>(query, key) };
-                        product + bias[slot * self.local_bias.stride[3]] * LOG2_E
-                    }
-                };
-            });
+            for slot in scores[i..].iter_mut().step_by(STRIP) {
+                *slot = f32::NEG_INFINITY;
+            }
+            self.neighbours(token, &mut work.neighbours);
+            for &(slot, at) in &work.neighbours {
+                let key = &work.near_k[(at - work.near_from) * stride..][..stride];
+                // SAFETY: the caller vouches for the instruction set.
+                let product = unsafe { dot::<S>(query, key) };
+                scores[slot * STRIP + i] =
+                    product + bias[slot * self.local_bias.stride[3]] * LOG2_E;
+            }
         }
     }
 
@@ -303,16 +313,15 @@ impl<T: Number> Problem<'_, T> {
         for (i, &token) in on.iter().enumerate() {
             let gate = self.gate(item, token);
             let share = 1.0 / work.sum[i];
+            self.neighbours(token, &mut work.neighbours);
             work.weights.clear();
-            self.for_neighbours(token, |slot, at| {
-                if let Some(at) = at {
-                    let weight = work.scores[local + slot * STRIP + i] * share
-                        + work.added[slot * STRIP + i]
-                        + offset[slot * self.local_offset.stride[2]];
-                    work.weights
-                        .push(((at - work.near_from) * stride, weight * gate));
-                }
-            });
+            for &(slot, at) in &work.neighbours {
+                let weight = work.scores[local + slot * STRIP + i] * share
+                    + work.added[slot * STRIP + i]
+                    + offset[slot * self.local_offset.stride[2]];
+                let place = (at - work.near_from) * stride;
+                work.weights.push((place, weight * gate));
+            }
             let row = &mut work.out[i * stride..][..stride];
             // SAFETY: the caller vouches for the instruction set.
             unsafe { mix::<S>(row, share * gate, &work.near_v, &work.weights) };

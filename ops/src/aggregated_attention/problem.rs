@@ -114,18 +114,16 @@ impl<'a, T: Number> Problem<'a, T> {
         &view.data[start..start + view.size[3]]
     }
 
-    /// Calls `f` with the slots of a token's window, and the neighbour that is there, if the map has it.
+    /// Lists the neighbours of a token that the map has: slot and token.
     #[inline(always)]
-    pub(super) fn for_neighbours(&self, token: usize, mut f: impl FnMut(usize, Option<usize>)) {
+    pub(super) fn neighbours(&self, token: usize, list: &mut Vec<(usize, usize)>) {
         let ([height, width], half) = (self.map, self.side / 2);
         let (row, column) = (token / width, token % width);
-        for i in 0..self.side {
-            for j in 0..self.side {
-                let (r, c) = (row + i, column + j);
-                let inside =
-                    (half..height + half).contains(&r) && (half..width + half).contains(&c);
-                let at = inside.then(|| (r - half) * width + c - half);
-                f(i * self.side + j, at);
+        list.clear();
+        for r in row.saturating_sub(half)..(row + half + 1).min(height) {
+            for c in column.saturating_sub(half)..(column + half + 1).min(width) {
+                let slot = (r + half - row) * self.side + c + half - column;
+                list.push((slot, r * width + c));
             }
         }
     }

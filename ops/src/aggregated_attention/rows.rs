@@ -8,8 +8,14 @@ use crate::grouped_attention::view::{Number, load};
 #[inline(always)]
 pub(super) fn load_unit<T: Number>(from: &[T], to: &mut [f32]) {
     load(from, to);
-    let norm = to.iter().map(|x| x * x).sum::<f32>().sqrt();
-    let by = 1.0 / norm.max(1e-12);
+    // Sums side by side, which the compiler turns into vectors.
+    let mut squares = [0.0f32; 8];
+    for part in to.chunks(squares.len()) {
+        for (sum, x) in squares.iter_mut().zip(part) {
+            *sum += x * x;
+        }
+    }
+    let by = 1.0 / squares.iter().sum::<f32>().sqrt().max(1e-12);
     to.iter_mut().for_each(|x| *x *= by);
 }
 

@@ -9,6 +9,9 @@ use half::bf16;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
+/// Columns between a key that is loaded and one that is asked for.
+const AHEAD: i64 = 8;
+
 /// Whether [`attend`] may take these tensors: CPU, f32 or bf16 alike, nothing to differentiate or to trace.
 pub fn applies(tensors: &[&Tensor]) -> bool {
     let kind = tensors.first().map(|t| t.kind());
@@ -262,6 +265,8 @@ impl<'a, T: Number> Problem<'a, T> {
                 let v_row = self.v.row(item.batch, item.head, row);
                 for j in 0..self.keys.size[1] {
                     let column = corner[1] + j * self.keys.dilation[1];
+                    self.k.prefetch(k_row, column + AHEAD);
+                    self.v.prefetch(v_row, column + AHEAD);
                     let (k, v) = (self.k.token(k_row, column), self.v.token(v_row, column));
                     tile.set_key(|to| copy_or_clear(k, to), |to| copy_or_clear(v, to));
                     self.load_bias(item, key, &work.tokens, tile);

@@ -254,16 +254,19 @@ impl<'a, T: Number> Problem<'a, T> {
                 for a in 0..rows {
                     let values = &work.values[(start + a * width) * stride + i * S::LANES..];
                     let weights = &work.weights[a * columns..][..columns];
-                    let value = |b: usize| S::load(values[b * stride..][..S::LANES].as_ptr());
                     let mut b = 0;
                     while b + SUMS <= columns {
                         for (j, sum) in sums.iter_mut().enumerate() {
-                            *sum = S::mul_add(S::splat(weights[b + j]), value(b + j), *sum);
+                            let value = &values[(b + j) * stride..][..S::LANES];
+                            let weight = S::splat(weights[b + j]);
+                            *sum = S::mul_add(weight, S::load(value.as_ptr()), *sum);
                         }
                         b += SUMS;
                     }
                     for b in b..columns {
-                        sums[0] = S::mul_add(S::splat(weights[b]), value(b), sums[0]);
+                        let value = &values[b * stride..][..S::LANES];
+                        let weight = S::splat(weights[b]);
+                        sums[0] = S::mul_add(weight, S::load(value.as_ptr()), sums[0]);
                     }
                 }
                 let pairs = [S::add(sums[0], sums[1]), S::add(sums[2], sums[3])];
@@ -279,11 +282,15 @@ impl<'a, T: Number> Problem<'a, T> {
 /// The CPU has the instruction set `S`.
 #[inline(always)]
 unsafe fn soften<S: Simd>(weights: &mut [f32]) -> f32 {
-    let max = weights
-        .iter()
-        .fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max });
-    // SAFETY: the caller vouches for the instruction set; chunks are whole vectors.
+    // SAFETY: the caller vouches for the instruction set; chunks and arrays are whole vectors.
     unsafe {
+        let mut greatest = S::splat(f32::NEG_INFINITY);
+        for part in weights.chunks_exact(S::LANES) {
+            greatest = S::max(S::load(part.as_ptr()), greatest);
+        }
+        let mut lanes = [f32::NEG_INFINITY; WIDEST];
+        S::store(lanes.as_mut_ptr(), greatest);
+        let max = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = S::splat(0.0);
         for part in weights.chunks_exact_mut(S::LANES) {
             let weight = S::exp2(S::sub(S::load(part.as_ptr()), S::splat(max)));
