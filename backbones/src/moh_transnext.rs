@@ -10,6 +10,7 @@
 //! biases, which no image changes.
 
 mod attention;
+mod position;
 mod variants;
 
 pub use variants::VARIANTS;

@@ -1,11 +1,15 @@
-//! Routed attention at the sizes of BiFormer-S's first stage: the fused form against the composed one.
+//! Routed attention of BiFormer-S's first stage (64 channels, 2 heads; maps of 56 and 128 tokens a side), and the memory
+//! that each form takes: `ZOO_THREADS=4 cargo bench -p zoo-ops --bench attention`.
 //!
-//! `official` is the gather that the official code makes, element by element.
+//! `official` is the gather that the official code makes, element by element; `composed` gathers whole regions by number,
+//! `fused` nothing.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use zoo_ops::routing::{region_logits, top_regions};
 use zoo_ops::{GroupedAttention, Regions, inference_mode, softmax_attention};
+
+mod common;
 
 const CHANNELS: i64 = 64;
 
@@ -74,14 +78,16 @@ impl Setup {
 }
 
 fn routed(c: &mut Criterion) {
-    tch::set_num_threads(1);
+    common::set_threads();
     for (side, regions, listed) in [(56, 7, 1), (56, 7, 4), (128, 8, 1), (128, 8, 4)] {
         for kind in [Kind::Float, Kind::BFloat16] {
             let setup = Setup::new(side, regions, listed, kind);
-            let mut group = c.benchmark_group(format!("routed-{side}-top{listed}-{kind:?}"));
+            let name = format!("routed-{side}-top{listed}-{kind:?}");
+            let mut group = c.benchmark_group(&name);
             group.sample_size(20);
-            let mut bench = |name: &str, f: &dyn Fn() -> Tensor| {
-                group.bench_function(BenchmarkId::from_parameter(name), |b| {
+            let mut bench = |form: &str, f: &dyn Fn() -> Tensor| {
+                common::print_memory(&format!("{name}/{form}"), || inference_mode(f));
+                group.bench_function(BenchmarkId::from_parameter(form), |b| {
                     b.iter(|| inference_mode(f))
                 });
             };

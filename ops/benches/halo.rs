@@ -3,9 +3,10 @@
 //! unfold, every score in memory). `ZOO_THREADS=4 cargo bench -p zoo-ops --bench halo`.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use std::fs;
 use tch::{Device, Kind, Tensor, nn};
 use zoo_ops::{HaloAttention, HaloConfig, channels_last, inference_mode};
+
+mod common;
 
 const CHANNELS: i64 = 128;
 const CONFIG: HaloConfig = HaloConfig {
@@ -99,23 +100,8 @@ impl Setup {
     }
 }
 
-/// What the process held at most during `f` beyond what it held before, in MB.
-fn extra_memory(f: impl Fn() -> Tensor) -> Option<f64> {
-    let field = |name: &str| {
-        let status = fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<f64>().ok()
-    };
-    drop(f());
-    fs::write("/proc/self/clear_refs", "5").ok()?;
-    let before = field("VmRSS")?;
-    drop(f());
-    Some((field("VmHWM")? - before).max(0.0) / 1e3)
-}
-
 fn halo(c: &mut Criterion) {
-    let threads = std::env::var("ZOO_THREADS").ok();
-    tch::set_num_threads(threads.and_then(|n| n.parse().ok()).unwrap_or(1));
+    common::set_threads();
     for side in [56, 128] {
         let setup = Setup::new(side);
         let kernel = || inference_mode(|| setup.attention.forward(&setup.x));
@@ -125,15 +111,8 @@ fn halo(c: &mut Criterion) {
             apart < 1e-4,
             "the kernel is {apart} from timm's computation"
         );
-        for (name, memory) in [
-            ("kernel", extra_memory(kernel)),
-            ("timm", extra_memory(official)),
-        ] {
-            match memory {
-                Some(mb) => println!("halo/{name}/{side}: {mb:.1} MB beyond the input"),
-                None => println!("halo/{name}/{side}: memory is not known here"),
-            }
-        }
+        common::print_memory(&format!("halo/kernel/{side}"), kernel);
+        common::print_memory(&format!("halo/timm/{side}"), official);
         let mut group = c.benchmark_group("halo");
         group.bench_function(BenchmarkId::new("kernel", side), |b| b.iter(kernel));
         group.bench_function(BenchmarkId::new("timm", side), |b| b.iter(official));

@@ -1,6 +1,6 @@
 //! Multi-head self-attention over tokens, dense.
 
-use crate::{Derived, LayerNorm, Linear, gate_heads, onednn, work};
+use crate::{Derived, LayerNorm, Linear, gate_heads, gated_attention, onednn, work};
 use tch::{Device, Kind, Tensor, nn};
 
 /// softmax(q k^T * scale) v with queries [B, H, M, D], keys and values [B, H, N, D]; gives [B, H, M, D].
@@ -87,13 +87,18 @@ impl SelfAttention {
         merge_heads(&dense_attention(&q, &k, &v, self.scale(), self.fused))
     }
 
-    /// The same with the heads of every token gated, gates [B, N, H]: see [`crate::HeadRouter`].
+    /// The same with the heads of every token gated, gates [B, N, H]: see [`crate::HeadRouter`]. Once fused, heads that
+    /// are off are skipped where [`gated_attention`] applies.
     pub fn mix_gated(&self, x: &Tensor, gates: &Tensor) -> Tensor {
         let [q, k, v] = self.heads_of(x);
-        gate_heads(
-            &dense_attention(&q, &k, &v, self.scale(), self.fused),
-            gates,
-        )
+        let skipping = match self.fused {
+            true => gated_attention([&q, &k, &v], gates, self.scale(), None),
+            false => None,
+        };
+        skipping.unwrap_or_else(|| {
+            let dense = dense_attention(&q, &k, &v, self.scale(), self.fused);
+            gate_heads(&dense, gates)
+        })
     }
 
     /// The first row of [`SelfAttention::mix`], [B, 1, C], where `absent` more tokens have key and value zero.

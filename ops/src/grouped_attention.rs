@@ -4,12 +4,12 @@
 //! attention (one block, the map) are the same operator with other lists.
 
 mod fused;
-mod kernel;
+pub(crate) mod kernel;
 mod pattern;
-mod simd;
+pub(crate) mod simd;
 #[cfg(test)]
 mod tests;
-mod view;
+pub(crate) mod view;
 
 pub use fused::{applies, attend};
 pub use pattern::{Bias, Pattern, Tiles};
@@ -90,6 +90,7 @@ impl GroupedAttention {
             index,
             scale: self.scale,
             bias: bias.as_ref().map_or(Bias::None, Bias::Pairs),
+            gates: None,
         };
         let regions = self.regions.len();
         let tokens = regions * self.regions.tokens();

@@ -176,6 +176,7 @@ impl HaloAttention {
             index: None,
             scale: self.config.scale(),
             bias: Bias::Axes(&rows, &columns),
+            gates: None,
         };
         let pairs = (by_block.size()[0] * side * side * self.config.window().pow(2)) as u64;
         work::attention(&q, &v, pairs, pairs);

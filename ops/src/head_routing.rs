@@ -3,10 +3,10 @@
 //! Source: "MoH: Multi-Head Attention as Mixture-of-Head Attention", arXiv 2410.11842; official code SkyworkAI/MoH. Where
 //! they differ the code is followed: the gates of the heads that are on are renormalised, and scaled by their number.
 //!
-//! Any attention can take it: make its heads, multiply them by the gates ([`gate_heads`]), project. Every head is
-//! computed for every token, those with gate zero too: which token is on in which head is data, so skipping
-//! needs ragged groups, which tensor algebra has not. The share of active heads is no saving as executed here, nor
-//! in the official code.
+//! Any attention can take it: make its heads, multiply them by the gates ([`gate_heads`]), project. That form computes
+//! every head for every token, as the official code does: which token is on in which head is data, so that skipping needs
+//! ragged groups, which tensor algebra has not. The kernels behind [`crate::gated_attention`] and
+//! [`crate::AggregatedAttention`] have them: they skip every pair of a token and a head that is off.
 
 use crate::Linear;
 use crate::taps::{self, Tap};

@@ -6,6 +6,7 @@
 //! inference only: after `fuse()`, on the CPU, in f32 or bf16, and never while gradients are recorded.
 
 mod activation;
+mod aggregated_attention;
 mod attention;
 mod batch_norm;
 mod bottleneck_attention;
@@ -16,6 +17,7 @@ mod conv;
 mod derived;
 mod dilated_reparam;
 mod fourier;
+mod gated_attention;
 pub mod grouped_attention;
 mod haar;
 mod halo_attention;
@@ -46,6 +48,9 @@ mod tokens;
 pub mod work;
 
 pub use activation::Activation;
+pub use aggregated_attention::{
+    Aggregated, AggregatedAttention, AggregatedTerms, AggregatedTokens, unit,
+};
 pub use attention::{SelfAttention, dense_attention, merge_heads};
 pub use batch_norm::{BatchNorm, BatchNormLinear};
 pub use bottleneck_attention::BottleneckAttention;
@@ -55,6 +60,7 @@ pub use conv::{Conv2d, ConvBn, ConvConfig};
 pub use derived::{Derived, PerMap};
 pub use dilated_reparam::{Branches, DilatedReparam};
 pub use fourier::FourierMix;
+pub use gated_attention::gated_attention;
 pub use grouped_attention::{GroupedAttention, join_heads, softmax_attention, split_heads};
 pub use haar::{Haar, Side, haar_matrix, is_haar_side};
 pub use halo_attention::{HaloAttention, HaloConfig};

@@ -9,9 +9,14 @@
 //! a rectangle's keys belong to which query. So a query costs `span^2` products, not kernel^2: 196 for a 13 x 13
 //! window of a 14 x 14 map (claimed: 169), 400 in tiles of larger maps. Cut windows: one strided view of the
 //! padded map for each of the kernel's offsets, and exactly kernel^2 products.
+//!
+//! [`Neighborhood::attend`] has a kernel for shifted windows: exactly kernel^2 products, no map of weights, no index.
 
-use crate::{Derived, PerMap, Regions, crop, work};
+use crate::grouped_attention::{applies, simd::Isa};
+use crate::{Derived, PerMap, Regions, crop, taps, work};
 use tch::{Device, Kind, Tensor};
+
+mod fused;
 
 /// Queries along a side of a tile, where a map is tiled.
 const TILE: i64 = 8;
@@ -169,6 +174,37 @@ impl Neighborhood {
             work::matmul(&spread, &values)
         };
         untiled(&mixed, sides, map, v)
+    }
+
+    /// softmax(logits + bias) v: logits [B, G, H, W, slots], bias [G, H, W, slots], values [B, G, H, W, D]; gives
+    /// [B, G, H, W, D], for shifted windows.
+    ///
+    /// Once fused, by a kernel where it applies: on the CPU, in f32 and bf16, without gradients, traces or records.
+    /// `see` is shown the weights where there are any.
+    pub fn attend(
+        &self,
+        logits: &Tensor,
+        bias: Option<&Tensor>,
+        v: &Tensor,
+        see: impl FnOnce(&Tensor),
+    ) -> Tensor {
+        let operands = [Some(logits), bias, Some(v)];
+        let operands: Vec<&Tensor> = operands.into_iter().flatten().collect();
+        if self.placements.is_some()
+            && self.border == Border::Shifted
+            && !taps::recording()
+            && applies(&operands)
+        {
+            let macs = (v.numel() as i64 * self.slots()) as u64;
+            work::products(logits, v, [macs; 2], v.numel() as i64);
+            return fused::attend(Isa::best(), self.kernel, logits, bias, v);
+        }
+        let weights = match bias {
+            Some(bias) => (logits + bias).softmax(-1, None::<Kind>),
+            None => logits.softmax(-1, None::<Kind>),
+        };
+        see(&weights);
+        self.mix(&weights, v)
     }
 
     /// A table [G, 2 kh - 1, 2 kw - 1] of relative positions as a bias of the slots of a map: [G, H, W, slots].

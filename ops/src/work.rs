@@ -275,10 +275,15 @@ pub fn attention(q: &Tensor, v: &Tensor, pairs: u64, dense: u64) {
 
 /// Products made one by one rather than as matrices: so many multiply-accumulates of `a` and `b` to so many results.
 pub fn elementwise(a: &Tensor, b: &Tensor, macs: i64, outputs: i64) {
+    products(a, b, [macs as u64; 2], outputs);
+}
+
+/// The same where only the first so many were executed, of the second so many that a dense form has.
+pub(crate) fn products(a: &Tensor, b: &Tensor, [macs, dense]: [u64; 2], outputs: i64) {
     if recording() {
         report(Contraction {
-            macs: macs as u64,
-            dense: macs as u64,
+            macs,
+            dense,
             other: Some(Operand::of(b)),
             ..module_before().contraction(Op::MatMul, a, outputs as usize)
         });

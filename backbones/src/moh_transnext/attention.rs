@@ -1,119 +1,18 @@
 //! Cosine attention with gated heads: over a token's neighbours and pooled tokens, or over all tokens.
 
+use super::position::PositionBias;
 use super::{EMBED_EPS, map_of, tokens_of};
 use tch::{Kind, Tensor, nn};
-use zoo_ops::taps::Tap;
+use zoo_ops::taps::{self, Tap};
 use zoo_ops::work;
 use zoo_ops::{
-    Border, Derived, HeadRouter, HeadRouting, LayerNorm, Linear, Neighborhood, PerMap, gate_heads,
-    split_heads,
+    Aggregated, AggregatedAttention as Operator, AggregatedTerms, AggregatedTokens, Derived,
+    HeadRouter, HeadRouting, LayerNorm, Linear, PerMap, gate_heads, gated_attention, split_heads,
+    unit,
 };
 
 /// Neighbours of a query along each side, itself included.
 const WINDOW: i64 = 3;
-/// Hidden width of the position network.
-const POSITION_HIDDEN: i64 = 512;
-/// Coordinates run to this many units at the pre-trained size.
-const COORDINATE_RANGE: f64 = 8.0;
-
-/// x / max(|x|, 1e-12) over the last axis.
-fn unit(x: &Tensor) -> Tensor {
-    x / x
-        .norm_scalaropt_dim(2, [-1i64].as_slice(), true)
-        .clamp_min(1e-12)
-}
-
-/// Logits of every pair of a query and a pooled key by their distance: a small network of log-spaced coordinates.
-///
-/// Names: `cpb_fc1` [512, 2], `cpb_fc2` [heads, 512].
-#[derive(Debug)]
-struct PositionBias {
-    fc1: Linear,
-    fc2: Linear,
-    pooling: i64,
-    /// Side of the stage's map at the pre-trained size.
-    side: i64,
-    exact: Option<[(Tensor, Tensor); 2]>,
-}
-
-impl PositionBias {
-    fn new(p: &nn::Path, heads: i64, pooling: i64, side: i64) -> Self {
-        PositionBias {
-            fc1: Linear::new(p / "cpb_fc1", 2, POSITION_HIDDEN, true),
-            fc2: Linear::new(p / "cpb_fc2", POSITION_HIDDEN, heads, true),
-            pooling,
-            side,
-            exact: None,
-        }
-    }
-
-    /// [heads, N, P] for a map of N queries, pooled to P keys, row-major both.
-    ///
-    /// Distances repeat: the network sees each distinct pair of a row and a column distance once.
-    fn table(&self, map: [i64; 2]) -> Tensor {
-        let [rows, columns] = map.map(|n| self.coordinates(n));
-        let grid = [
-            rows.unsqueeze(1).expand([-1, columns.size()[0]], false),
-            columns.unsqueeze(0).expand([rows.size()[0], -1], false),
-        ];
-        let biases = self.network(&Tensor::stack(&grid, -1));
-        let [row, column] = map.map(|n| self.distance_index(n, biases.device()));
-        let pooled = map.map(|n| n / self.pooling);
-        biases
-            .index_select(0, &row)
-            .index_select(1, &column)
-            .unflatten(1, [map[1], pooled[1]])
-            .unflatten(0, [map[0], pooled[0]])
-            .permute([4, 0, 2, 1, 3])
-            .flatten(3, 4)
-            .flatten(1, 2)
-    }
-
-    fn network(&self, coordinates: &Tensor) -> Tensor {
-        match &self.exact {
-            None => {
-                let x = coordinates
-                    .to_device(self.fc1.device())
-                    .to_kind(self.fc1.kind());
-                self.fc2.forward(&self.fc1.forward(&x).relu())
-            }
-            Some([first, second]) => coordinates
-                .to_device(first.0.device())
-                .to_kind(Kind::Double)
-                .linear(&first.0, Some(&first.1))
-                .relu()
-                .linear(&second.0, Some(&second.1)),
-        }
-    }
-
-    /// The distinct distances of `length` queries to the centres of the pooled keys, ascending, log-spaced; in single
-    /// precision as the official code has them, and on the CPU, since GPUs round logarithms otherwise.
-    fn coordinates(&self, length: i64) -> Tensor {
-        let furthest = length - self.pooling;
-        let centre = (self.pooling - 1) as f64 / 2.0;
-        let distances = Tensor::arange(length + furthest, (Kind::Float, tch::Device::Cpu));
-        let scaled = (distances - (furthest as f64 + centre)) / (self.side - 1) as f64;
-        let scaled = scaled * COORDINATE_RANGE;
-        scaled.sign() * (scaled.abs() + 1.0).log2() / COORDINATE_RANGE.log2()
-    }
-
-    /// Which of them each pair of a query and a pooled key has: [length * pooled].
-    fn distance_index(&self, length: i64, device: tch::Device) -> Tensor {
-        let range = |n| Tensor::arange(n, (Kind::Int64, device));
-        let keys = range(length / self.pooling) * self.pooling;
-        let distances = range(length).unsqueeze(1) - keys + (length - self.pooling);
-        distances.flatten(0, 1)
-    }
-
-    /// Keeps the weights as they are now, in float64.
-    fn fuse(&mut self) {
-        let exact = |layer: &Linear| {
-            let (weight, bias) = layer.exact();
-            (weight.copy(), bias.expect("the layer has a bias").copy())
-        };
-        self.exact = Some([exact(&self.fc1), exact(&self.fc2)]);
-    }
-}
 
 /// Unit queries, moved by a learnt embedding and sharpened by a learnt temperature and the number of keys.
 ///
@@ -157,6 +56,14 @@ fn head_parts(x: &Tensor, heads: i64, parts: i64) -> Vec<Tensor> {
         .collect()
 }
 
+/// What an attention gives.
+enum Attended {
+    /// Heads, [B, n, N, D], to be gated.
+    Heads(Tensor),
+    /// Gated heads side by side, [B, N, C].
+    Gated(Tensor),
+}
+
 /// What leaves the heads: gates, output projection, and what records show of them.
 #[derive(Debug)]
 struct Output {
@@ -178,11 +85,16 @@ impl Output {
         }
     }
 
-    /// `residual` + the projection of gated heads [B, n, N, D].
-    fn forward_add(&self, heads: &Tensor, gates: &Tensor, residual: &Tensor) -> Tensor {
-        self.heads.see(&heads.transpose(1, 2));
-        let gated = gate_heads(heads, gates);
-        if zoo_ops::taps::recording() {
+    /// `residual` + the projection of gated heads.
+    fn forward_add(&self, attended: &Attended, gates: &Tensor, residual: &Tensor) -> Tensor {
+        let gated = match attended {
+            Attended::Gated(gated) => gated.shallow_clone(),
+            Attended::Heads(heads) => {
+                self.heads.see(&heads.transpose(1, 2));
+                gate_heads(heads, gates)
+            }
+        };
+        if taps::recording() {
             self.out.see(&self.proj.forward(&gated));
         }
         self.proj.forward_add(&gated, residual)
@@ -203,7 +115,7 @@ pub(super) struct AggregatedAttention {
     local_bias: Tensor,
     local_tokens: Tensor,
     local_offset: Tensor,
-    window: Neighborhood,
+    operator: Operator,
     output: Output,
     heads: i64,
     pooling: i64,
@@ -220,11 +132,32 @@ struct FoldedAggregated {
     pooled_kv: Linear,
     temperature: Tensor,
     local_bias: Tensor,
+    learnt: [Derived; 3],
     tables: PerMap<[Derived; 3]>,
 }
 
-/// Tables of a map: sharpness [n, N, 1], logits' offsets of neighbours [n, H, W, 9] and of pooled keys [n, N, P].
-struct Tables([Tensor; 3]);
+/// What [`AggregatedTerms`] borrows.
+struct Terms {
+    /// Embedding, weights and offsets of the learnt part: [n, 1, D], [n, D, 9], [n, 1, 9].
+    learnt: [Tensor; 3],
+    /// Tables of a map: sharpness [n, N, 1], logits' offsets of neighbours [n, H, W, 9] and of pooled keys [n, N, P].
+    tables: [Tensor; 3],
+}
+
+impl Terms {
+    fn borrow(&self) -> AggregatedTerms<'_> {
+        let [embedding, local_tokens, local_offset] = &self.learnt;
+        let [sharpness, local_bias, pooled_bias] = &self.tables;
+        AggregatedTerms {
+            embedding,
+            sharpness,
+            local_bias,
+            pooled_bias,
+            local_tokens,
+            local_offset,
+        }
+    }
+}
 
 /// The projections of tokens: queries [B, N, C], keys and values side by side, tokens to be pooled, gates.
 struct Projected {
@@ -254,7 +187,7 @@ impl AggregatedAttention {
             local_bias: p.zeros("relative_pos_bias_local", &[heads, slots]),
             local_tokens: p.zeros("learnable_tokens", &[heads, width / heads, slots]),
             local_offset: p.zeros("learnable_bias", &[heads, 1, slots]),
-            window: Neighborhood::new([WINDOW; 2], Border::Cut),
+            operator: Operator::new(WINDOW),
             output: Output::new(p, width, routing),
             heads,
             pooling,
@@ -265,8 +198,9 @@ impl AggregatedAttention {
     /// `residual` + attention of the normed tokens `x` [B, N, C] of a `map`.
     pub(super) fn forward_add(&self, x: &Tensor, residual: &Tensor, map: [i64; 2]) -> Tensor {
         let projected = self.project(x);
-        let heads = self.attend(&projected, map);
-        self.output.forward_add(&heads, &projected.gates, residual)
+        let attended = self.attend(&projected, map);
+        self.output
+            .forward_add(&attended, &projected.gates, residual)
     }
 
     fn project(&self, x: &Tensor) -> Projected {
@@ -292,26 +226,28 @@ impl AggregatedAttention {
         }
     }
 
-    /// [B, n, N, D].
-    fn attend(&self, projected: &Projected, map: [i64; 2]) -> Tensor {
-        let Tables([sharpness, local_bias, pooled_bias]) = self.tables(map, &projected.q);
-        let unit_q = unit(&split_heads(&projected.q, self.heads));
-        let q = self.scale.apply(&unit_q, &sharpness);
+    /// Heads, or what the kernel makes of them: [B, N, C], gated.
+    fn attend(&self, projected: &Projected, map: [i64; 2]) -> Attended {
+        let q = split_heads(&projected.q, self.heads);
         let kv = head_parts(&projected.kv, self.heads, 2);
         let pooled = head_parts(&self.pool(&projected.pool, map), self.heads, 2);
-
-        let on_map = |t: &Tensor| t.unflatten(2, map);
-        let local = self.window.scores(&on_map(&q), &on_map(&unit(&kv[0]))) + local_bias;
-        let global = work::matmul(&q, &unit(&pooled[0]).transpose(-2, -1)) + pooled_bias;
-        let attn = Tensor::cat(&[local.flatten(2, 3), global], -1).softmax(-1, None::<Kind>);
+        let tokens = AggregatedTokens {
+            own: [&q, &kv[0], &kv[1]],
+            pooled: [&pooled[0], &pooled[1]],
+            map,
+        };
+        let gates = &projected.gates;
+        if self.folded.is_some() && !taps::recording() {
+            let terms = self.terms(map, &gates.to_kind(Kind::Float));
+            let gated = self.operator.forward_gated(&tokens, &terms.borrow(), gates);
+            if let Some(gated) = gated {
+                return Attended::Gated(gated);
+            }
+        }
+        let terms = self.terms(map, &q);
+        let Aggregated { heads, attn } = self.operator.forward(&tokens, &terms.borrow());
         self.output.attn.see(&attn);
-
-        let slots = self.window.slots();
-        let pooled_keys = pooled[0].size()[2];
-        let attn = attn.split_with_sizes([slots, pooled_keys], -1);
-        let local = &attn[0] + work::matmul(&unit_q, &self.local_tokens) + &self.local_offset;
-        let near = self.window.mix(&on_map(&local), &on_map(&kv[1]));
-        near.flatten(2, 3) + work::matmul(&attn[1], &pooled[1])
+        Attended::Heads(heads)
     }
 
     /// Keys and values of the pooled map: projected tokens [B, N, C] to [B, P, 2C].
@@ -332,20 +268,36 @@ impl AggregatedAttention {
         }
     }
 
-    fn tables(&self, map: [i64; 2], x: &Tensor) -> Tables {
-        match &self.folded {
-            None => Tables(self.make_tables(&self.scale.temperature, &self.local_bias, map)),
+    /// The terms for a map, of the kind of `x` once folded.
+    fn terms(&self, map: [i64; 2], x: &Tensor) -> Terms {
+        let (learnt, tables) = match &self.folded {
+            None => (
+                self.learnt().map(Tensor::shallow_clone),
+                self.make_tables(&self.scale.temperature, &self.local_bias, map),
+            ),
             Some(folded) => {
                 let (temperature, bias) = (&folded.temperature, &folded.local_bias);
                 let make = || self.make_tables(temperature, bias, map).map(Derived::new);
-                let like = |t: &[Derived; 3]| Tables(t.each_ref().map(|t| t.like(x)));
-                folded.tables.get(map, make, like)
+                let like = |t: &[Derived; 3]| t.each_ref().map(|t| t.like(x));
+                (
+                    folded.learnt.each_ref().map(|t| t.like(x)),
+                    folded.tables.get(map, make, like),
+                )
             }
-        }
+        };
+        Terms { learnt, tables }
+    }
+
+    fn learnt(&self) -> [&Tensor; 3] {
+        [
+            &self.scale.embedding,
+            &self.local_tokens,
+            &self.local_offset,
+        ]
     }
 
     fn make_tables(&self, temperature: &Tensor, bias: &Tensor, map: [i64; 2]) -> [Tensor; 3] {
-        let inside = self.window.inside(map, bias.device());
+        let inside = self.operator.inside(map, bias.device());
         let pooled_keys = map.iter().map(|n| n / self.pooling).product::<i64>();
         let keys = inside.sum_dim_intlist(-1, true, Kind::Float) + pooled_keys as f64;
         // On the CPU as the coordinates are.
@@ -385,6 +337,7 @@ impl AggregatedAttention {
             pooled_kv,
             temperature: exact(&self.scale.temperature),
             local_bias: exact(&self.local_bias),
+            learnt: self.learnt().map(|t| Derived::new(exact(t))),
             tables: PerMap::default(),
         });
     }
@@ -437,11 +390,21 @@ impl GlobalAttention {
         let [sharpness, bias] = self.tables(map, &qkv);
         let parts = head_parts(&qkv, self.heads, 3);
         let q = self.scale.apply(&unit(&parts[0]), &sharpness);
-        let attn =
-            (work::matmul(&q, &unit(&parts[1]).transpose(-2, -1)) + bias).softmax(-1, None::<Kind>);
+        let attended = self.attend([&q, &unit(&parts[1]), &parts[2]], &bias, &gates);
+        self.output.forward_add(&attended, &gates, residual)
+    }
+
+    fn attend(&self, [q, k, v]: [&Tensor; 3], bias: &Tensor, gates: &Tensor) -> Attended {
+        if self.folded.is_some()
+            && !taps::recording()
+            && let Some(gated) = gated_attention([q, k, v], gates, 1.0, Some(bias))
+        {
+            return Attended::Gated(gated);
+        }
+        let logits = work::matmul(q, &k.transpose(-2, -1)) + bias;
+        let attn = logits.softmax(-1, None::<Kind>);
         self.output.attn.see(&attn);
-        self.output
-            .forward_add(&work::matmul(&attn, &parts[2]), &gates, residual)
+        Attended::Heads(work::matmul(&attn, v))
     }
 
     fn tables(&self, map: [i64; 2], x: &Tensor) -> [Tensor; 2] {

@@ -92,16 +92,16 @@ impl ContMix {
             .narrow(1, width, context)
             .adaptive_avg_pool2d([REGIONS; 2]);
         let k = self.per_head(&self.key.forward(&regions));
-        let logits = self.slot_logits(&q.transpose(2, 3), &k, map);
+        let (logits, bias) = self.slot_logits(&q.transpose(2, 3), &k, map);
         let slots = self.windows.each_ref().map(Neighborhood::slots);
         let logits = logits.unflatten(2, map).split_with_sizes(slots, -1);
+        let bias = bias.unflatten(1, map).split_with_sizes(slots, -1);
         let values = x
             .unflatten(1, [2, self.heads, -1])
             .permute([1, 0, 2, 4, 5, 3]);
         let mixed = [0, 1].map(|i| {
-            let weights = logits[i].softmax(-1, None::<Kind>);
-            self.kernels[i].see(&weights);
-            self.windows[i].mix(&weights, &values.get(i as i64))
+            let see = |weights: &Tensor| self.kernels[i].see(weights);
+            self.windows[i].attend(&logits[i], Some(&bias[i]), &values.get(i as i64), see)
         });
         Tensor::stack(&mixed, 1)
             .permute([0, 3, 4, 1, 2, 5])
@@ -114,16 +114,16 @@ impl ContMix {
         x.flatten(2, 3).unflatten(1, [self.heads, -1])
     }
 
-    /// Logits of every position's slots, the small kernel's first, position terms included: queries [B, G, HW, P] and
-    /// keys [B, G, P, 49] to [B, G, HW, slots].
-    fn slot_logits(&self, q: &Tensor, k: &Tensor, map: [i64; 2]) -> Tensor {
+    /// Logits of every position's slots, the small kernel's first, and what is to be added to them: queries [B, G, HW, P]
+    /// and keys [B, G, P, 49] to [B, G, HW, slots] and [G, HW, slots].
+    fn slot_logits(&self, q: &Tensor, k: &Tensor, map: [i64; 2]) -> (Tensor, Tensor) {
         let see = |logits: &Tensor| self.logits.see(&logits.permute([0, 3, 1, 2]));
         match &self.folded {
             None => {
                 let affinity = work::matmul(&(q * self.scale), k);
                 let logits = self.weight_proj.forward(&affinity);
                 see(&logits);
-                logits + self.position_bias(&self.position_tables, map)
+                (logits, self.position_bias(&self.position_tables, map))
             }
             Some(folded) => {
                 let projected = work::matmul(k, &folded.projection.like(k));
@@ -132,7 +132,7 @@ impl ContMix {
                     see(&(&logits + folded.bias.like(&logits)));
                 }
                 let make = || Derived::new(self.offsets(folded, map));
-                logits + folded.offsets.get(map, make, |t| t.like(q))
+                (logits, folded.offsets.get(map, make, |t| t.like(q)))
             }
         }
     }

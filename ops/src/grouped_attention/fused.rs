@@ -1,13 +1,16 @@
 //! The fused form: reads queries, keys and values where the projections left them, copies no block of keys.
 
-use super::kernel::{Isa, KEYS, QUERIES, Tile};
+use super::kernel::{KEYS, QUERIES, Tile};
 use super::pattern::{Bias, Pattern, Tiles};
-use super::simd::{self, Simd};
+use super::simd::{Computation, Isa, Simd};
 use super::view::{Map, Number, View, load};
 use crate::threads;
 use half::bf16;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
+
+/// Columns between a key that is loaded and one that is asked for.
+const AHEAD: i64 = 8;
 
 /// Whether [`attend`] may take these tensors: CPU, f32 or bf16 alike, nothing to differentiate or to trace.
 pub fn applies(tensors: &[&Tensor]) -> bool {
@@ -25,7 +28,7 @@ pub fn applies(tensors: &[&Tensor]) -> bool {
 /// # Panics
 /// When shapes do not fit together or a listed tile does not exist, as libtorch's operators do.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, pattern: &Pattern) -> Tensor {
-    attend_with(Isa::available()[0], q, k, v, pattern)
+    attend_with(Isa::best(), q, k, v, pattern)
 }
 
 pub(super) fn attend_with(
@@ -61,6 +64,7 @@ struct Problem<'a, T> {
     v: Map<'a, T>,
     index: Option<View<'a, i64, 3>>,
     terms: Vec<Term<'a>>,
+    gates: Option<View<'a, f32, 4>>,
     queries: Tiles,
     keys: Tiles,
     scale: f32,
@@ -90,6 +94,24 @@ struct Output<T>(*mut T);
 // SAFETY: items write to disjoint places, and nobody reads before all are done.
 unsafe impl<T: Send> Sync for Output<T> {}
 
+/// The work on one item.
+struct Step<'a, T> {
+    problem: &'a Problem<'a, T>,
+    item: Item,
+    work: &'a mut Work,
+    target: &'a Output<T>,
+}
+
+impl<T: Number> Computation for Step<'_, T> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            self.problem.process::<S>(self.item, self.work, self.target);
+        }
+    }
+}
+
 impl<'a, T: Number> Problem<'a, T> {
     fn new(q: &'a Tensor, k: &'a Tensor, v: &'a Tensor, pattern: &Pattern<'a>) -> Self {
         for t in [q, k, v] {
@@ -112,7 +134,12 @@ impl<'a, T: Number> Problem<'a, T> {
             assert_eq!(t.kind(), Kind::Int64, "tile numbers are not int64");
             View::new(t)
         });
+        let gates = pattern.gates.map(|t| {
+            assert_eq!(t.kind(), Kind::Float, "gates are not f32");
+            View::new(t)
+        });
         let problem = Problem {
+            gates,
             q: View::new(q),
             k: View::new(k),
             v: View::new(v),
@@ -140,6 +167,9 @@ impl<'a, T: Number> Problem<'a, T> {
             self.queries.partitions(map),
             "query tiles do not partition {map:?}"
         );
+        if let Some(gates) = &self.gates {
+            assert_eq!(gates.size, [q[0], q[1], q[2], q[3]], "shape of the gates");
+        }
         let (groups, tiles) = (self.queries.len(), self.keys.len());
         match &self.index {
             None => assert_eq!(groups, tiles, "groups without a list of tiles"),
@@ -177,7 +207,11 @@ impl<'a, T: Number> Problem<'a, T> {
         let [batch, height, width, heads, _] = self.q.size;
         let value_dim = self.v.size[4];
         let shape = [batch, height, width, heads * value_dim].map(|n| n as i64);
-        let out = Tensor::empty(shape, (T::KIND, like.device()));
+        let options = (T::KIND, like.device());
+        let out = match self.gates {
+            None => Tensor::empty(shape, options),
+            Some(_) => Tensor::zeros(shape, options),
+        };
         let target = Output(out.data_ptr() as *mut T);
         let chunks = self.queries.tokens().div_ceil(QUERIES);
         let item = |i: usize| Item {
@@ -197,38 +231,17 @@ impl<'a, T: Number> Problem<'a, T> {
                 .into_par_iter()
                 .with_min_len(heads)
                 .for_each_init(work, |work, i| {
-                    self.process_with(isa, item(i), work, &target)
+                    let step = Step {
+                        problem: self,
+                        item: item(i),
+                        work,
+                        target: &target,
+                    };
+                    // SAFETY: the CPU has the set, as `attend_with`'s callers found.
+                    unsafe { isa.run(step) }
                 });
         });
         out
-    }
-
-    /// Works on one item with the instruction set `isa`, which comes from [`Isa::available`].
-    fn process_with(&self, isa: Isa, item: Item, work: &mut Work, target: &Output<T>) {
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f")]
-        fn avx512<T: Number>(p: &Problem<T>, item: Item, work: &mut Work, target: &Output<T>) {
-            // SAFETY: this function has the features.
-            unsafe { p.process::<simd::Avx512>(item, work, target) }
-        }
-
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2<T: Number>(p: &Problem<T>, item: Item, work: &mut Work, target: &Output<T>) {
-            // SAFETY: this function has the features.
-            unsafe { p.process::<simd::Avx2>(item, work, target) }
-        }
-
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `available` lists the set only after detecting it.
-            Isa::Avx512 => unsafe { avx512(self, item, work, target) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2(self, item, work, target) },
-            // SAFETY: plain Rust.
-            Isa::Portable => unsafe { self.process::<simd::Portable>(item, work, target) },
-        }
     }
 
     /// # Safety
@@ -252,6 +265,8 @@ impl<'a, T: Number> Problem<'a, T> {
                 let v_row = self.v.row(item.batch, item.head, row);
                 for j in 0..self.keys.size[1] {
                     let column = corner[1] + j * self.keys.dilation[1];
+                    self.k.prefetch(k_row, column + AHEAD);
+                    self.v.prefetch(v_row, column + AHEAD);
                     let (k, v) = (self.k.token(k_row, column), self.v.token(v_row, column));
                     tile.set_key(|to| copy_or_clear(k, to), |to| copy_or_clear(v, to));
                     self.load_bias(item, key, &work.tokens, tile);
@@ -281,16 +296,26 @@ impl<'a, T: Number> Problem<'a, T> {
         }
     }
 
-    /// Loads the queries that are inside of the map, and their numbers in the group.
+    /// The gate of a token inside of the map.
+    #[inline(always)]
+    fn gate(&self, item: Item, [row, column]: [i64; 2]) -> f32 {
+        let place = [item.batch, row as usize, column as usize, item.head];
+        let gate = |gates: &View<f32, 4>| gates.data[gates.offset(place)];
+        self.gates.as_ref().map_or(1.0, gate)
+    }
+
+    /// Loads the queries that are inside of the map and on, and their numbers in the group.
     #[inline(always)]
     fn load_queries(&self, item: Item, work: &mut Work) {
         let last = self.queries.tokens().min(item.first + QUERIES);
         let dim = work.tile.dim;
         work.tokens.clear();
         for token in item.first..last {
-            let [row, column] = self.queries.token(item.group, token);
-            let row = self.q.row(item.batch, item.head, row);
-            if let Some(query) = self.q.token(row, column) {
+            let at = self.queries.token(item.group, token);
+            let row = self.q.row(item.batch, item.head, at[0]);
+            if let Some(query) = self.q.token(row, at[1])
+                && self.gate(item, at) != 0.0
+            {
                 load(query, &mut work.rows[work.tokens.len() * dim..][..dim]);
                 work.tokens.push(token);
             }
@@ -339,7 +364,7 @@ impl<'a, T: Number> Problem<'a, T> {
             let place = (item.batch * height + row as usize) * width + column as usize;
             let start = (place * heads + item.head) * value_dim;
             let (values, weight) = work.tile.output(i);
-            let by = 1.0 / weight;
+            let by = self.gate(item, [row, column]) / weight;
             // SAFETY: `load_queries` found (row, column) inside of the map, so these `value_dim` elements are in the
             // output; `check` made sure that no other item has this token of this head.
             let out = unsafe { std::slice::from_raw_parts_mut(target.0.add(start), value_dim) };

@@ -207,14 +207,14 @@ impl Tile {
 
 /// A matrix whose element (i, k) is at i * row + k * column.
 #[derive(Clone, Copy)]
-struct Strided<'a> {
+pub(crate) struct Strided<'a> {
     data: &'a [f32],
     row: usize,
     column: usize,
 }
 
 impl<'a> Strided<'a> {
-    fn new(data: &'a [f32], row: usize, column: usize) -> Self {
+    pub(crate) fn new(data: &'a [f32], row: usize, column: usize) -> Self {
         Strided { data, row, column }
     }
 }
@@ -225,7 +225,7 @@ impl<'a> Strided<'a> {
 /// # Safety
 /// The CPU has the instruction set `S`.
 #[inline(always)]
-unsafe fn multiply<S: Simd>(
+pub(crate) unsafe fn multiply<S: Simd>(
     [rows, vectors, inner]: [usize; 3],
     a: Strided,
     (b, b_row): (&[f32], usize),
@@ -318,33 +318,5 @@ unsafe fn block<S: Simd, const M: usize, const N: usize>(
                 S::store(c.add(i * c_row + j * S::LANES), *sum);
             }
         }
-    }
-}
-
-/// The instruction set to use on this CPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Isa {
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    Portable,
-}
-
-impl Isa {
-    /// Every set this CPU has, best first.
-    pub(crate) fn available() -> Vec<Isa> {
-        let mut sets = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                sets.push(Isa::Avx512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                sets.push(Isa::Avx2);
-            }
-        }
-        sets.push(Isa::Portable);
-        sets
     }
 }

@@ -100,4 +100,6 @@ pub struct Pattern<'a> {
     pub scale: f64,
     /// What is added to them.
     pub bias: Bias<'a>,
+    /// Factors of what leaves the heads, f32 [B, H, W, heads]; where one is 0 nothing is computed.
+    pub gates: Option<&'a Tensor>,
 }

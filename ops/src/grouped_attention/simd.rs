@@ -20,6 +20,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// The nearest integer.
     unsafe fn round(x: Self::Vector) -> Self::Vector;
+    /// The sum of all lanes.
+    unsafe fn sum(x: Self::Vector) -> f32;
     /// x * 2^n for integers n from -126 to 127.
     unsafe fn scale(x: Self::Vector, n: Self::Vector) -> Self::Vector;
 
@@ -46,6 +48,84 @@ pub(crate) trait Simd: Copy {
                 power = Self::mul_add(power, r, Self::splat(*c));
             }
             Self::scale(power, n)
+        }
+    }
+}
+
+/// The instruction set to use on this CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Portable,
+}
+
+/// A computation that runs with any instruction set.
+pub(crate) trait Computation {
+    /// # Safety
+    /// The CPU has the instruction set `S`.
+    unsafe fn run<S: Simd>(self);
+}
+
+impl Isa {
+    /// The best this CPU has.
+    pub(crate) fn best() -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Isa::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Isa::Avx2;
+            }
+        }
+        Isa::Portable
+    }
+
+    /// Every set this CPU has, best first.
+    #[cfg(test)]
+    pub(crate) fn available() -> Vec<Isa> {
+        let mut sets = vec![Isa::best()];
+        #[cfg(target_arch = "x86_64")]
+        if sets[0] == Isa::Avx512 && is_x86_feature_detected!("fma") {
+            sets.push(Isa::Avx2);
+        }
+        if sets[0] != Isa::Portable {
+            sets.push(Isa::Portable);
+        }
+        sets
+    }
+
+    /// Runs `computation` with this set.
+    ///
+    /// # Safety
+    /// The CPU has it, as it has [`Isa::best`].
+    pub(crate) unsafe fn run(self, computation: impl Computation) {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f")]
+        fn avx512(computation: impl Computation) {
+            // SAFETY: this function has the features.
+            unsafe { computation.run::<Avx512>() }
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(computation: impl Computation) {
+            // SAFETY: this function has the features.
+            unsafe { computation.run::<Avx2>() }
+        }
+
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the caller vouches for the instruction set.
+            Isa::Avx512 => unsafe { avx512(computation) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2(computation) },
+            // SAFETY: plain Rust.
+            Isa::Portable => unsafe { computation.run::<Portable>() },
         }
     }
 }
@@ -105,6 +185,12 @@ impl Simd for Portable {
         // Adding and taking away 1.5 * 2^23 rounds to the nearest integer without a library call.
         const MAGIC: f32 = 12_582_912.0;
         x.map(|x| (x + MAGIC) - MAGIC)
+    }
+
+    #[inline(always)]
+    unsafe fn sum(x: [f32; 8]) -> f32 {
+        let [a, b, c, d, e, f, g, h] = x;
+        ((a + e) + (b + f)) + ((c + g) + (d + h))
     }
 
     #[inline(always)]
@@ -174,6 +260,15 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn sum(x: __m256) -> f32 {
+            unsafe {
+                let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            }
+        }
+
+        #[inline(always)]
         unsafe fn scale(x: __m256, n: __m256) -> __m256 {
             unsafe {
                 let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
@@ -230,6 +325,11 @@ mod x86 {
         #[inline(always)]
         unsafe fn round(x: __m512) -> __m512 {
             unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn sum(x: __m512) -> f32 {
+            unsafe { _mm512_reduce_add_ps(x) }
         }
 
         #[inline(always)]

@@ -1,5 +1,5 @@
 use super::fused::attend_with;
-use super::kernel::Isa;
+use super::simd::Isa;
 use super::*;
 use proptest::prelude::*;
 use tch::Device;
@@ -102,6 +102,7 @@ impl Case {
             index: self.index.as_ref(),
             scale: self.scale,
             bias: bias.as_ref().map_or(Bias::None, Bias::Pairs),
+            gates: None,
         };
         attend_with(isa, &to(&self.q), &to(&self.k), &to(&self.v), &pattern)
     }
@@ -190,6 +191,7 @@ fn bias_by_axes_is_the_sum_of_its_axes() {
             index: None,
             scale: 0.3,
             bias,
+            gates: None,
         };
         attend(&q, &k, &v, &pattern)
     };
@@ -231,6 +233,7 @@ fn not_a_number_is_not_hidden() {
         index: None,
         scale: 1.0,
         bias: Bias::None,
+        gates: None,
     };
     let out = attend(&q, &(k + poison), &v, &pattern);
     assert!(bool::try_from(out.get(0).isnan().all()).unwrap());

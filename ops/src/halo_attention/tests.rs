@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use tch::Device;
 
 fn filled(config: HaloConfig, channels: i64) -> (nn::VarStore, HaloAttention) {
@@ -172,4 +173,91 @@ fn a_scale_of_the_output_goes_into_the_values() {
     attention.fuse();
     let error = (attention.forward(&x) - expected).abs().max();
     assert!(error.double_value(&[]) < 1e-12);
+}
+
+/// The greatest difference, relative to the greatest value.
+fn apart(y: &Tensor, expected: &Tensor) -> f64 {
+    let error = (y.to_kind(Kind::Double) - expected).abs().max();
+    (error / expected.abs().max()).double_value(&[])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// From three blocks a side on nothing is merged, so the kernel is taken.
+    #[test]
+    fn the_kernel_is_the_composed_form(
+        block in 1i64..6, halo in 0i64..4, heads in 1i64..4, qk_dim in 1i64..20, v_dim in 1i64..20,
+        batch in 1i64..3, rows in 3i64..6, columns in 3i64..6, strided: bool,
+    ) {
+        let _no_grad = tch::no_grad_guard();
+        tch::manual_seed(block * 100 + halo * 10 + heads);
+        let config = HaloConfig { block, halo, heads, qk_dim, v_dim, stride: 1 + i64::from(strided) };
+        // Averaging 2 x 2 needs even sides.
+        let [rows, columns] = [rows, columns].map(|n| if config.pooled() { 2 * n } else { n });
+        let (mut store, mut attention) = filled(config, 6);
+        let x = Tensor::randn([batch, 6, rows * block, columns * block], (Kind::Double, Device::Cpu));
+        let expected = attention.forward(&x);
+        attention.fuse();
+        store.float();
+        let kernel = attention.forward(&x.to_kind(Kind::Float));
+        prop_assert!(apart(&kernel, &expected) < 1e-5, "f32: {:e}", apart(&kernel, &expected));
+        let channels_last = crate::channels_last(&x.to_kind(Kind::Float));
+        prop_assert!(attention.forward(&channels_last).allclose(&kernel, 1e-5, 1e-5, false));
+    }
+}
+
+#[test]
+fn the_kernel_takes_bf16() {
+    let _no_grad = tch::no_grad_guard();
+    tch::manual_seed(6);
+    let config = HaloConfig {
+        block: 4,
+        halo: 1,
+        heads: 2,
+        qk_dim: 8,
+        v_dim: 8,
+        stride: 1,
+    };
+    let (mut store, mut attention) = filled(config, 6);
+    store.bfloat16();
+    let x = Tensor::randn([2, 6, 12, 16], (Kind::BFloat16, Device::Cpu));
+    attention.fuse();
+    let kernel = attention.forward(&x);
+    assert_eq!(kernel.kind(), Kind::BFloat16);
+    store.double();
+    let exact = attention.forward(&x.to_kind(Kind::Double));
+    // Projections, position logits and the result are rounded to 8 bits of mantissa.
+    let error = apart(&kernel, &exact);
+    assert!(error < 0.05, "{error}");
+}
+
+#[test]
+fn the_kernel_reports_what_it_multiplies_once() {
+    let _no_grad = tch::no_grad_guard();
+    let config = HaloConfig {
+        block: 4,
+        halo: 1,
+        heads: 2,
+        qk_dim: 3,
+        v_dim: 5,
+        stride: 1,
+    };
+    let (mut store, mut attention) = filled(config, 6);
+    attention.fuse();
+    store.float();
+    let x = Tensor::randn([2, 6, 12, 12], (Kind::Float, Device::Cpu));
+    let (_, done) = work::record(|| attention.forward(&x));
+    let of = |op| -> u64 {
+        let macs = done
+            .contractions
+            .iter()
+            .filter(|c| c.op == op)
+            .map(|c| c.macs);
+        macs.sum()
+    };
+    // 2 images of 144 queries, 2 heads: 36 keys, and 6 rows and 6 columns of the window.
+    let queries = 2 * 144;
+    assert_eq!(of(work::Op::MatMul), queries * 2 * (36 * (3 + 5) + 12 * 3));
+    assert_eq!(of(work::Op::Convolution), queries * 6 * 2 * (3 + 3 + 5));
 }

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 
@@ -144,4 +145,64 @@ fn gradients_reach_weights_and_values() {
     let error = (weights.grad() - expected).abs().max();
     assert!(error.double_value(&[]) < 1e-13);
     assert!(v.grad().abs().min().double_value(&[]) > 0.0);
+}
+
+/// Logits, bias and values for windows of `kernel`; values as slices of a channels-last map.
+fn attended(batch: i64, groups: i64, map: [i64; 2], kernel: [i64; 2], dim: i64) -> [Tensor; 3] {
+    let ([h, w], slots) = (map, kernel[0] * kernel[1]);
+    let noise = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+    let logits = noise(&[batch, groups, h, w, slots + 3]) * 2.0;
+    [
+        logits.narrow(4, 2, slots),
+        noise(&[groups, h, w, slots]),
+        noise(&[batch, h, w, 2, groups, dim])
+            .permute([3, 0, 4, 1, 2, 5])
+            .get(1),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_kernel_is_the_definition(
+        batch in 1i64..3, groups in 1i64..4, kernel in [1i64..8, 1i64..8], more in [0i64..14, 0i64..9],
+        dim in 1i64..35, biased: bool,
+    ) {
+        let map = [kernel[0] + more[0], kernel[1] + more[1]];
+        tch::manual_seed(map[0] * 64 + map[1]);
+        let [logits, bias, v] = attended(batch, groups, map, kernel, dim);
+        let window = Neighborhood::new(kernel, Border::Shifted);
+        for (kind, allowed) in [(Kind::Float, 1e-5), (Kind::BFloat16, 4e-2)] {
+            let [logits, bias, v] = [&logits, &bias, &v].map(|t| t.to_kind(kind));
+            let bias = biased.then_some(&bias);
+            let exact = |t: &Tensor| t.to_kind(Kind::Double);
+            let truth = window.attend(&exact(&logits), bias.map(exact).as_ref(), &exact(&v), |_| ());
+            for isa in Isa::available() {
+                let ours = fused::attend(isa, kernel, &logits, bias, &v);
+                prop_assert_eq!(ours.kind(), kind);
+                let error = (exact(&ours) - &truth).abs().max().double_value(&[]);
+                prop_assert!(error < allowed, "{:?} {:?}: {:e}", isa, kind, error);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_kernel_is_taken_once_fused_and_counts_windows_only() {
+    let [logits, bias, v] = attended(1, 2, [9, 8], [5, 3], 4);
+    let mut window = Neighborhood::new([5, 3], Border::Shifted);
+    let attend = |window: &Neighborhood, seen: &mut bool| {
+        work::record(|| window.attend(&logits, Some(&bias), &v, |_| *seen = true))
+    };
+    let mut seen = false;
+    let (composed, _) = attend(&window, &mut seen);
+    assert!(seen);
+    window.fuse();
+    seen = false;
+    let (kernel, done) = attend(&window, &mut seen);
+    assert!(!seen);
+    assert!((kernel - composed).abs().max().double_value(&[]) < 1e-5);
+    assert_eq!(done.contractions.len(), 1);
+    assert_eq!(done.contractions[0].macs, 2 * 9 * 8 * 15 * 4);
 }
