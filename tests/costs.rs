@@ -89,7 +89,8 @@ fn macs_are_those_of_the_official_modules() {
         let few = figures
             .hold(name, MANY)
             .is_some_and(|a| a.difference >= 0.0);
-        if !all() && !(few && variant.params <= LARGE) {
+        let quick = few && variant.params <= LARGE;
+        if !all() && !quick {
             continue;
         }
         let (graph, _) = trace(variant, variant.build_options().size).unwrap();

@@ -59,7 +59,7 @@ fn time(group: &mut BenchmarkGroup<WallTime>, name: &str, f: impl Fn() -> Tensor
         b.iter_custom(|count| {
             let start = Instant::now();
             for _ in 0..count {
-                black_box(inference_mode(&f));
+                let _ = black_box(inference_mode(&f));
             }
             let taken = start.elapsed();
             best.set(best.get().min(taken.as_secs_f64() / count as f64));

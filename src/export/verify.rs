@@ -80,8 +80,7 @@ impl Verification {
             };
             return Err(format!("ONNX Runtime's logits are no numbers{values}"));
         }
-        // Not `>`, which takes what is not a number for small.
-        if !(self.max_relative_difference <= *tolerance) {
+        if self.max_relative_difference > *tolerance {
             return Err(format!(
                 "ONNX Runtime's logits are {:.1e} of the largest apart from libtorch's, and {tolerance:.1e} is allowed",
                 self.max_relative_difference
@@ -93,7 +92,7 @@ impl Verification {
                 self.other_top1
             ));
         }
-        if !(*spread >= LEAST_SPREAD * tolerance) {
+        if spread.is_nan() || *spread < LEAST_SPREAD * tolerance {
             return Err(format!(
                 "the logits of different inputs are only {spread:.1e} of the largest apart, so that equal logits prove nothing: \
                  give weights that tell inputs apart (--weights FILE, or formula:SALT:GAIN with another gain)"
@@ -169,7 +168,7 @@ impl Verifier<'_> {
     /// Compares the logits of a batch; gives how many inputs have the same likeliest class.
     fn hold(&mut self, x: &Tensor) -> Result<usize, Error> {
         let expected = self.session.logits(x)?.to_kind(Kind::Double);
-        let found = self.ort.logits(x).map_err(EngineError::from)?;
+        let found = self.ort.logits(x)?;
         let found = found.to_kind(Kind::Double);
         if found.size() != expected.size() {
             return Err(Error::Shape {

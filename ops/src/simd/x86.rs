@@ -148,7 +148,7 @@ unsafe fn nibbles(bits: u64) -> (u128, u32) {
         (
             _pext_u64(low | POSITIONS, low_bytes),
             _pext_u64(
-                high | POSITIONS | 0x80 * LOWEST_BIT_OF_EACH_BYTE,
+                high | POSITIONS | (0x80 * LOWEST_BIT_OF_EACH_BYTE),
                 high_bytes,
             ),
         )
