@@ -134,7 +134,7 @@ impl HaloAttention {
     }
 
     /// The same by a kernel that reads keys and values where they are: no window of them is copied, no map is kept.
-    /// Position logits are made for a query's rows and columns, not for its pairs.
+    /// Position logits are made for a query's rows and columns, not for its pairs, and stay in the cache.
     fn attend_in_place(&self, x: &Tensor) -> Tensor {
         let HaloConfig {
             heads,
@@ -153,33 +153,24 @@ impl HaloAttention {
             step: [side; 2],
             dilation: [1; 2],
         };
-        let q = self.q.forward(x);
-        let by_block = to_blocks(&q, side)
-            .unflatten(5, [heads, qk_dim])
-            .permute([0, 1, 2, 5, 3, 4, 6])
-            .flatten(0, 3);
-        let position = self.position.logits(&by_block);
-        let of_groups = |logits: &Tensor| {
-            logits
-                .to_kind(Kind::Float)
-                .unflatten(0, [-1, blocks[0] * blocks[1], heads])
-                .flatten(3, 4)
-        };
-        let (rows, columns) = (of_groups(&position.rows), of_groups(&position.columns));
+        let q = channels_last(&self.q.forward(x));
         let by_head = |map: &Tensor, width| map.permute([0, 2, 3, 1]).unflatten(3, [heads, width]);
         let kv = by_head(&channels_last(&self.kv.forward(x)), qk_dim + v_dim);
-        let q = by_head(&channels_last(&q), qk_dim);
+        let q = by_head(&q, qk_dim);
+        let [rows, columns] = self.position.relative();
         let (k, v) = (kv.narrow(4, 0, qk_dim), kv.narrow(4, qk_dim, v_dim));
         let pattern = Pattern {
             queries: tiles(side),
             keys: tiles(block).with_halo(halo),
             index: None,
             scale: self.config.scale(),
-            bias: Bias::Axes(&rows, &columns),
+            bias: Bias::Relative(rows, columns),
             gates: None,
         };
-        let pairs = (by_block.size()[0] * side * side * self.config.window().pow(2)) as u64;
+        let queries = q.numel() as u64 / qk_dim as u64;
+        let pairs = queries * self.config.window().pow(2) as u64;
         work::attention(&q, &v, pairs, pairs);
+        self.position.report_whole(&q, queries);
         attend(&q, &k, &v, &pattern).permute([0, 3, 1, 2])
     }
 

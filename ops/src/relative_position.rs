@@ -68,6 +68,25 @@ impl RelativePosition2d {
         }
     }
 
+    /// The tables of rows [2 wh - 1, d] and of columns [2 ww - 1, d].
+    pub(crate) fn relative(&self) -> [&Tensor; 2] {
+        [&self.height_rel, &self.width_rel]
+    }
+
+    /// Reports the products of so many queries with whole tables, where [`Self::logits`] takes what a query needs of them.
+    pub(crate) fn report_whole(&self, q: &Tensor, queries: u64) {
+        for (table, lines) in self.relative().into_iter().zip(self.window) {
+            let whole = queries * table.numel() as u64;
+            let needed = queries * lines as u64;
+            work::products(
+                q,
+                table,
+                [whole, needed * table.size()[1] as u64],
+                needed as i64,
+            );
+        }
+    }
+
     /// Whether the tables are being trained.
     pub(crate) fn requires_grad(&self) -> bool {
         self.tables.is_none() && self.height_rel.requires_grad()

@@ -1,7 +1,8 @@
 //! The fused form: reads queries, keys and values where the projections left them, copies no block of keys.
 
+use super::bias::{Order, Terms};
 use super::kernel::{KEYS, QUERIES, Tile};
-use super::pattern::{Bias, Pattern, Tiles};
+use super::pattern::{Pattern, Tiles};
 use super::simd::{Computation, Isa, Simd};
 use super::view::{Map, Number, View, load};
 use crate::threads;
@@ -45,25 +46,12 @@ pub(super) fn attend_with(
     }
 }
 
-/// One view of the bias, and what selects its last axis.
-struct Term<'a> {
-    view: View<'a, f32, 5>,
-    axis: Axis,
-}
-
-#[derive(Clone, Copy)]
-enum Axis {
-    Key,
-    Row,
-    Column,
-}
-
 struct Problem<'a, T> {
     q: Map<'a, T>,
     k: Map<'a, T>,
     v: Map<'a, T>,
     index: Option<View<'a, i64, 3>>,
-    terms: Vec<Term<'a>>,
+    terms: Terms<'a>,
     gates: Option<View<'a, f32, 4>>,
     queries: Tiles,
     keys: Tiles,
@@ -118,18 +106,6 @@ impl<'a, T: Number> Problem<'a, T> {
             assert_eq!(t.kind(), T::KIND, "attention of mixed kinds");
             assert_eq!(t.stride().last(), Some(&1), "channels are not side by side");
         }
-        let terms = match pattern.bias {
-            Bias::None => Vec::new(),
-            Bias::Pairs(t) => vec![(t, Axis::Key)],
-            Bias::Axes(rows, columns) => vec![(rows, Axis::Row), (columns, Axis::Column)],
-        };
-        let term = |(t, axis): (&'a Tensor, Axis)| {
-            assert_eq!(t.kind(), Kind::Float, "the bias is not f32");
-            Term {
-                view: View::new(t),
-                axis,
-            }
-        };
         let index = pattern.index.map(|t| {
             assert_eq!(t.kind(), Kind::Int64, "tile numbers are not int64");
             View::new(t)
@@ -144,7 +120,7 @@ impl<'a, T: Number> Problem<'a, T> {
             k: View::new(k),
             v: View::new(v),
             index,
-            terms: terms.into_iter().map(term).collect(),
+            terms: Terms::new(&pattern.bias, pattern.scale),
             queries: pattern.queries,
             keys: pattern.keys,
             scale: pattern.scale as f32,
@@ -181,16 +157,18 @@ impl<'a, T: Number> Problem<'a, T> {
                 }
             }
         }
-        let listed = self.listed();
-        for Term { view, axis } in &self.terms {
-            let last = match axis {
-                Axis::Key => listed * self.keys.tokens(),
-                Axis::Row => self.keys.size[0] as usize,
-                Axis::Column => self.keys.size[1] as usize,
-            };
-            let wanted = [q[0], groups, q[3], self.queries.tokens(), last];
-            assert_eq!(view.size, wanted, "shape of the bias");
-        }
+        let order = Order {
+            queries: self.queries,
+            keys: self.keys,
+        };
+        let pairs = [
+            q[0],
+            groups,
+            q[3],
+            self.queries.tokens(),
+            self.listed() * self.keys.tokens(),
+        ];
+        self.terms.check(&order, pairs, q[4]);
     }
 
     fn places(&self, size: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
@@ -222,7 +200,7 @@ impl<'a, T: Number> Problem<'a, T> {
         };
         let count = batch * self.queries.len() * chunks * heads;
         let work = || Work {
-            tile: Tile::new(self.q.size[4], value_dim, !self.terms.is_empty()),
+            tile: Tile::new(self.q.size[4], value_dim, self.terms.room(self.keys)),
             rows: vec![0.0; QUERIES * self.q.size[4]],
             tokens: Vec::with_capacity(QUERIES),
         };
@@ -255,6 +233,11 @@ impl<'a, T: Number> Problem<'a, T> {
         let tile = &mut work.tile;
         tile.begin();
         tile.keys = 0;
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            self.terms
+                .begin::<S>(&work.tokens, self.queries.size[1] as usize, tile);
+        }
         let per_tile = self.keys.tokens();
         for place in 0..self.listed() {
             let corner = self.keys.token(self.listed_tile(item, place), 0);
@@ -269,7 +252,9 @@ impl<'a, T: Number> Problem<'a, T> {
                     self.v.prefetch(v_row, column + AHEAD);
                     let (k, v) = (self.k.token(k_row, column), self.v.token(v_row, column));
                     tile.set_key(|to| copy_or_clear(k, to), |to| copy_or_clear(v, to));
-                    self.load_bias(item, key, &work.tokens, tile);
+                    let pairs = [item.batch, item.group, item.head, key];
+                    self.terms
+                        .key(pairs, [i as usize, j as usize], &work.tokens, tile);
                     key += 1;
                     tile.keys += 1;
                     if tile.keys == KEYS {
@@ -323,36 +308,6 @@ impl<'a, T: Number> Problem<'a, T> {
         work.tile.queries = work.tokens.len();
         let scale = self.scale * std::f32::consts::LOG2_E;
         work.tile.set_queries(&work.rows, scale);
-    }
-
-    /// Sums the bias of the `key`-th key for the queries `tokens`.
-    #[inline(always)]
-    fn load_bias(&self, item: Item, key: usize, tokens: &[usize], tile: &mut Tile) {
-        if self.terms.is_empty() {
-            return;
-        }
-        let columns = self.keys.size[1] as usize;
-        let inside = key % self.keys.tokens();
-        let starts = self.terms.iter().map(|Term { view, axis }| {
-            let last = match axis {
-                Axis::Key => key,
-                Axis::Row => inside / columns,
-                Axis::Column => inside % columns,
-            };
-            let start = view.offset([item.batch, item.group, item.head, 0, last]);
-            (&view.data[start..], view.stride[3])
-        });
-        for (term, (data, stride)) in starts.enumerate() {
-            for (i, &token) in tokens.iter().enumerate() {
-                let at = tile.bias_at(i);
-                let value = data[token * stride] * std::f32::consts::LOG2_E;
-                tile.bias[at] = if term == 0 {
-                    value
-                } else {
-                    tile.bias[at] + value
-                };
-            }
-        }
     }
 
     #[inline(always)]

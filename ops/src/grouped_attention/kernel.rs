@@ -30,10 +30,8 @@ pub(crate) struct Tile {
     k: Vec<f32>,
     /// [KEYS, value_stride].
     v: Vec<f32>,
-    /// [strips, KEYS, STRIP], times log2(e): added to the scores when `biased`.
-    pub bias: Vec<f32>,
-    /// Whether `bias` holds anything.
-    pub biased: bool,
+    /// What is added to the scores.
+    pub added: Added,
     /// [KEYS, STRIP].
     scores: Vec<f32>,
     out: Vec<f32>,
@@ -42,21 +40,54 @@ pub(crate) struct Tile {
     rescale: Vec<f32>,
 }
 
+/// What a tile's scores begin with, times log2(e); strips as those of the queries.
+#[derive(Debug, Default)]
+pub(crate) enum Added {
+    #[default]
+    Nothing,
+    /// [strips, KEYS, STRIP].
+    Pairs(Vec<f32>),
+    Lines(Lines),
+}
+
+/// Values of the key's row and of its column, whose sum is added.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    /// [strips, rows of a key tile, STRIP], and the same of columns.
+    pub values: [Vec<f32>; 2],
+    /// Rows and columns of a key tile.
+    pub count: [usize; 2],
+    /// Row and column of each key of the tile, [`KEYS`].
+    pub places: Vec<[usize; 2]>,
+    /// Scratch of [2 lines - 1, STRIP].
+    pub products: Vec<f32>,
+}
+
+impl Lines {
+    /// For key tiles of `count` rows and columns.
+    pub(crate) fn new(count: [usize; 2]) -> Self {
+        Lines {
+            values: count.map(|n| vec![0.0; n * QUERIES]),
+            count,
+            places: vec![[0; 2]; KEYS],
+            products: vec![0.0; 2 * count[0].max(count[1]) * STRIP],
+        }
+    }
+}
+
 const WIDEST: usize = 16;
 
 impl Tile {
     /// Scratch for heads of width `dim` and values of width `value_dim`.
-    pub(crate) fn new(dim: usize, value_dim: usize, biased: bool) -> Self {
+    pub(crate) fn new(dim: usize, value_dim: usize, added: Added) -> Self {
         let stride = value_dim.next_multiple_of(WIDEST);
-        let bias = if biased { KEYS * QUERIES } else { 0 };
         Tile {
             dim,
             value_dim,
             q: vec![0.0; dim * QUERIES],
             k: vec![0.0; KEYS * dim],
             v: vec![0.0; KEYS * stride],
-            bias: vec![0.0; bias],
-            biased,
+            added,
             scores: vec![0.0; KEYS * STRIP],
             out: vec![0.0; QUERIES * stride],
             max: vec![0.0; QUERIES],
@@ -89,10 +120,28 @@ impl Tile {
         }
     }
 
-    /// Where the bias of the tile's next key stands for a query.
+    /// The products of a table [lines, dim] with the strip of queries that begins at `first`: [lines, STRIP].
+    ///
+    /// # Safety
+    /// The CPU has the instruction set `S`.
     #[inline(always)]
-    pub(super) fn bias_at(&self, query: usize) -> usize {
-        (query / STRIP * KEYS + self.keys) * STRIP + query % STRIP
+    pub(super) unsafe fn times_queries<S: Simd>(
+        &self,
+        table: &[f32],
+        first: usize,
+        products: &mut [f32],
+    ) {
+        let vectors = STRIP.min(self.queries - first).div_ceil(S::LANES);
+        // SAFETY: the caller vouches for the instruction set; `multiply` checks its slices.
+        unsafe {
+            multiply::<S>(
+                [table.len() / self.dim, vectors, self.dim],
+                Strided::new(table, self.dim, 1),
+                (&self.q[first * self.dim..], STRIP),
+                (products, STRIP),
+                false,
+            );
+        }
     }
 
     /// Loads the key and the value that come next.
@@ -130,12 +179,13 @@ impl Tile {
             let vectors = queries.div_ceil(S::LANES);
             // SAFETY: the caller vouches for the instruction set; `multiply` checks its slices.
             unsafe {
+                let begun = self.begin_scores::<S>(first, vectors);
                 multiply::<S>(
                     [self.keys, vectors, self.dim],
                     Strided::new(&self.k, self.dim, 1),
                     (&self.q[first * self.dim..], STRIP),
                     (&mut self.scores, STRIP),
-                    false,
+                    begun,
                 );
                 for lane in (0..queries).step_by(S::LANES) {
                     self.soften::<S>(first, lane);
@@ -152,6 +202,42 @@ impl Tile {
         }
     }
 
+    /// Puts what is added to the scores of a strip in their place; false where nothing is.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set `S`.
+    #[inline(always)]
+    unsafe fn begin_scores<S: Simd>(&mut self, first: usize, vectors: usize) -> bool {
+        let scores = &mut self.scores[..self.keys * STRIP];
+        match &self.added {
+            Added::Nothing => return false,
+            Added::Pairs(pairs) => {
+                scores.copy_from_slice(&pairs[first * KEYS..][..self.keys * STRIP]);
+            }
+            Added::Lines(lines) => {
+                let [rows, columns] = [0, 1]
+                    .map(|i| &lines.values[i][first * lines.count[i]..][..lines.count[i] * STRIP]);
+                let places = &lines.places[..self.keys];
+                for (scores, [row, column]) in scores.chunks_exact_mut(STRIP).zip(places) {
+                    let (row, column) = (
+                        &rows[row * STRIP..][..STRIP],
+                        &columns[column * STRIP..][..STRIP],
+                    );
+                    for lane in (0..vectors * S::LANES).step_by(S::LANES) {
+                        assert!(lane + S::LANES <= STRIP);
+                        // SAFETY: `LANES` values of a row of STRIP values, just checked.
+                        unsafe {
+                            let row = S::load(row.as_ptr().add(lane));
+                            let column = S::load(column.as_ptr().add(lane));
+                            S::store(scores.as_mut_ptr().add(lane), S::add(row, column));
+                        }
+                    }
+                }
+            }
+        }
+        true
+    }
+
     /// Scores of one vector of queries, at `lane` of the strip `first`, to weights; updates their maximum and sum.
     #[inline(always)]
     unsafe fn soften<S: Simd>(&mut self, first: usize, lane: usize) {
@@ -159,22 +245,14 @@ impl Tile {
         assert!(lane + S::LANES <= STRIP && at + S::LANES <= QUERIES && self.keys <= KEYS);
         assert!(self.scores.len() == KEYS * STRIP && self.max.len() == QUERIES);
         assert!(self.sum.len() == QUERIES && self.rescale.len() == QUERIES);
-        assert!(!self.biased || self.bias.len() == KEYS * QUERIES);
         let scores = self.scores.as_mut_ptr();
         // SAFETY: every access is `LANES` values, in rows of STRIP values or in all queries' values, inside the lengths
-        // asserted above; a strip of the bias is KEYS * STRIP values from first * KEYS.
+        // asserted above.
         unsafe {
             let before = S::load(self.max.as_ptr().add(at));
             let mut max = before;
             for j in 0..self.keys {
-                let place = scores.add(j * STRIP + lane);
-                let mut score = S::load(place);
-                if self.biased {
-                    let bias = self.bias.as_ptr().add(first * KEYS + j * STRIP + lane);
-                    score = S::add(score, S::load(bias));
-                    S::store(place, score);
-                }
-                max = S::max(score, max);
+                max = S::max(S::load(scores.add(j * STRIP + lane)), max);
             }
             let mut sum = S::splat(0.0);
             for j in 0..self.keys {

@@ -76,15 +76,17 @@ impl Tiles {
     }
 }
 
-/// What is added to the scores; f32 tensors of any strides (fastest when queries are side by side in memory).
+/// What is added to the scores, in f32.
 #[derive(Debug, Clone, Copy)]
 pub enum Bias<'a> {
     /// Nothing.
     None,
-    /// One value for each pair: [B, tiles, heads, queries, keys], expanded where it does not vary.
+    /// One value for each pair: [B, tiles, heads, queries, keys] of any strides, expanded where it does not vary (fastest
+    /// when queries are side by side in memory).
     Pairs(&'a Tensor),
-    /// rows[.., key's row] + columns[.., key's column]: [B, tiles, heads, queries, height or width of a key tile].
-    Axes(&'a Tensor, &'a Tensor),
+    /// `q . rows[i - r + h - 1] + q . columns[j - c + w - 1]` for a query at (r, c) of its tile and a key at (i, j) of its
+    /// tile of h x w: tables [2 h - 1, D] and [2 w - 1, D]. The queries are those given, not scaled.
+    Relative(&'a Tensor, &'a Tensor),
 }
 
 /// Which keys each query sees, and how scores are made.

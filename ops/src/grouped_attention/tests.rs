@@ -177,13 +177,27 @@ proptest! {
 }
 
 #[test]
-fn bias_by_axes_is_the_sum_of_its_axes() {
-    let [q, k, v] = projected([6, 6], 2, 8, 8).map(|t| t.to_kind(Kind::Float));
+fn relative_positions_are_products_with_their_tables() {
+    let [q, k, v] = projected([6, 6], 2, 8, 8);
     let queries = Tiles::from(Regions::of_size([6, 6], [3, 2]));
     let keys = queries.with_halo(1);
-    let axis = |seed, n| noise(seed, &[2, 6, 2, 6, n]).to_kind(Kind::Float);
-    let (rows, columns) = (axis(4, keys.size[0]), axis(5, keys.size[1]));
-    let pairs = (rows.unsqueeze(-1) + columns.unsqueeze(-2)).flatten(4, 5);
+    let table = |seed, lines| noise(seed, &[2 * lines - 1, 8]);
+    let (rows, columns) = (table(4, keys.size[0]), table(5, keys.size[1]));
+    let mut pairs = Vec::new();
+    let regions = Regions::of_size([6, 6], [3, 2]).partition(&q.flatten(3, 4));
+    let by_head = regions.unflatten(3, [2, 8]).transpose(2, 3);
+    for (r, c) in (0..3).flat_map(|r| (0..2).map(move |c| (r, c))) {
+        let query = by_head.select(3, r * 2 + c);
+        let mut of_query = Vec::new();
+        for (i, j) in (0..5).flat_map(|i| (0..4).map(move |j| (i, j))) {
+            let sum = rows.get(i - r + 4) + columns.get(j - c + 3);
+            of_query.push((&query * sum).sum_dim_intlist([-1i64].as_slice(), false, None));
+        }
+        pairs.push(Tensor::stack(&of_query, -1));
+    }
+    let pairs = Tensor::stack(&pairs, 3);
+    let f32 = |t: &Tensor| t.to_kind(Kind::Float);
+    let (pairs, rows, columns) = (f32(&pairs), f32(&rows), f32(&columns));
     let with = |bias| {
         let pattern = Pattern {
             queries,
@@ -193,12 +207,11 @@ fn bias_by_axes_is_the_sum_of_its_axes() {
             bias,
             gates: None,
         };
-        attend(&q, &k, &v, &pattern)
+        attend(&f32(&q), &f32(&k), &f32(&v), &pattern)
     };
-    let error = (with(Bias::Pairs(&pairs)) - with(Bias::Axes(&rows, &columns)))
-        .abs()
-        .max();
-    assert!(error.double_value(&[]) < 1e-6);
+    let relative = with(Bias::Relative(&rows, &columns));
+    let error = (with(Bias::Pairs(&pairs)) - relative).abs().max();
+    assert!(error.double_value(&[]) < 1e-5);
 }
 
 #[test]

@@ -248,16 +248,16 @@ fn the_kernel_reports_what_it_multiplies_once() {
     store.float();
     let x = Tensor::randn([2, 6, 12, 12], (Kind::Float, Device::Cpu));
     let (_, done) = work::record(|| attention.forward(&x));
-    let of = |op| -> u64 {
-        let macs = done
-            .contractions
-            .iter()
-            .filter(|c| c.op == op)
-            .map(|c| c.macs);
-        macs.sum()
+    let of = |op, macs: fn(&work::Contraction) -> u64| -> u64 {
+        let those = done.contractions.iter().filter(|c| c.op == op);
+        those.map(macs).sum()
     };
-    // 2 images of 144 queries, 2 heads: 36 keys, and 6 rows and 6 columns of the window.
+    // 2 images of 144 queries, 2 heads: 36 keys, and 6 rows and 6 columns of the window, for which whole tables of 11 are
+    // multiplied.
     let queries = 2 * 144;
-    assert_eq!(of(work::Op::MatMul), queries * 2 * (36 * (3 + 5) + 12 * 3));
-    assert_eq!(of(work::Op::Convolution), queries * 6 * 2 * (3 + 3 + 5));
+    let with = |lines| queries * 2 * (36 * (3 + 5) + lines * 3);
+    assert_eq!(of(work::Op::MatMul, |c| c.macs), with(22));
+    assert_eq!(of(work::Op::MatMul, |c| c.dense), with(12));
+    let projections = of(work::Op::Convolution, |c| c.macs);
+    assert_eq!(projections, queries * 6 * 2 * (3 + 3 + 5));
 }
