@@ -72,7 +72,8 @@ mod tests {
         let layers: Vec<_> = seen.layers.iter().map(|l| l.layer.as_str()).collect();
         assert_eq!(layers, ["lif"]);
         assert!(seen.estimates.iter().any(|e| e.row.contains("int4")));
-        let ordinary = work::record(|| head.forward(&Tensor::zeros([1, 64], (Kind::Float, Device::Cpu))));
+        let ordinary =
+            work::record(|| head.forward(&Tensor::zeros([1, 64], (Kind::Float, Device::Cpu))));
         assert!(spiking(&ordinary.1, 1, 0.5).is_none());
     }
 }

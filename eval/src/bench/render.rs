@@ -114,7 +114,11 @@ impl Report {
     fn spiking(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for case in &self.cases {
             if let Some(spiking) = &case.spiking {
-                writeln!(f, "spikes: {}, batch {}: {spiking}", case.subject, case.batch)?;
+                writeln!(
+                    f,
+                    "spikes: {}, batch {}: {spiking}",
+                    case.subject, case.batch
+                )?;
             }
         }
         Ok(())
@@ -178,7 +182,11 @@ impl fmt::Display for Spiking {
             giga(self.summed_macs)
         )?;
         for e in &self.estimates {
-            write!(f, "\n  estimated {:.4} mJ/image ({}, {})", e.millijoules, e.model, e.row)?;
+            write!(
+                f,
+                "\n  estimated {:.4} mJ/image ({}, {})",
+                e.millijoules, e.model, e.row
+            )?;
         }
         Ok(())
     }
