@@ -2,9 +2,11 @@
 
 mod executed;
 mod from_graph;
+mod spiking;
 
 pub use executed::Executed;
 pub use from_graph::graph_counts;
+pub use spiking::spiking;
 
 use tch::Tensor;
 use zoo_energy::{Average, Contraction, Counts, Neurons, Op, Operand, Values};

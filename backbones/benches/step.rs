@@ -36,7 +36,7 @@ fn build(variant: &Variant, time: TimeForm, fuse: bool) -> Box<dyn Backbone> {
         for (_, mut t) in vs.variables() {
             if t.dim() > 1 {
                 let fan_in = t.numel() as f64 / t.size()[0] as f64;
-                let _ = t.normal_(0.0, 2.0 * fan_in.powf(-0.5));
+                let _ = t.normal_(0.0, 2.5 * fan_in.powf(-0.5));
             }
         }
         if fuse {

@@ -1,6 +1,8 @@
 //! Sixteen f32 lanes: AVX-512, AVX2 with FMA, or plain Rust, chosen at run time.
 //!
-//! Kernels are generic over [`Lanes`], `#[inline(always)]` throughout, and entered through [`dispatch`].
+//! Kernels are generic over [`Lanes`], `#[inline(always)]` throughout, and entered through [`dispatch`]. Lanes must not be
+//! used inside of a closure, a function that is passed on or a thread-local's `with`: those are compiled for the
+//! instructions every processor has, and each operation becomes a call.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -1,5 +1,6 @@
 //! `zoo bench`: how fast models run here.
 
+use super::energy::ONES;
 use super::engine::{self, Model};
 use super::output::{print, print_json};
 use super::{Exit, auto, model, stop_on_interrupt};
@@ -10,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Tensor;
 use zoo::backbones::Preprocessing;
+use zoo::counting::spiking;
 use zoo::eval::bench::worker::{self, Worker};
 use zoo::eval::bench::{
     Clock, Context as BenchContext, Description, Ended, Input, Instruments, Machine, Progress,
-    Report, Schedule, Subject, SystemClock, Watch,
+    Report, Schedule, Spiking, Subject, SystemClock, Watch,
 };
 use zoo::eval::data::{DataSet, OpenOptions};
 use zoo::eval::pipeline::Images;
@@ -151,6 +153,15 @@ impl Timed {
         let x = self.engine(batch).prepare(&x);
         self.ready.push((batch, x.shallow_clone()));
         x
+    }
+
+    /// What a spiking network does with the input that is timed; `None` for others, and in engines that show nothing.
+    fn spiking(&mut self, batch: usize) -> Result<Option<Spiking>> {
+        let x = self.input(batch);
+        let Some(session) = self.engine(batch).session() else {
+            return Ok(None);
+        };
+        Ok(spiking(&session.work(&x)?, batch as u64, ONES))
     }
 }
 
@@ -317,10 +328,22 @@ fn measure(arguments: &Arguments, timed: &mut [Timed]) -> Result<Report> {
         )
         .context("benchmark")?;
     let mut report = Report::new(context, schedule, measured);
+    if report.ended == Ended::Complete {
+        count_spikes(timed, &mut report)?;
+    }
     if arguments.energy > 0.0 && report.ended == Ended::Complete {
         measure_energy(arguments, timed, &stop, &mut report)?;
     }
     Ok(report)
+}
+
+fn count_spikes(timed: &mut [Timed], report: &mut Report) -> Result<()> {
+    for case in &mut report.cases {
+        if let Some(subject) = timed.iter_mut().find(|t| t.name() == case.subject) {
+            case.spiking = subject.spiking(case.batch)?;
+        }
+    }
+    Ok(())
 }
 
 fn energy_seconds(text: &str) -> Result<f64, String> {

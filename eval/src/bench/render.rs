@@ -5,7 +5,7 @@ use std::fmt;
 
 use zoo_power::Energy;
 
-use super::{CaseReport, Ended, Input, OtherLoad, Ratio, Report};
+use super::{CaseReport, Ended, Input, OtherLoad, Ratio, Report, Spiking};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,6 +20,7 @@ impl fmt::Display for Report {
                 )?;
             }
         }
+        self.spiking(f)?;
         self.energy(f)?;
         if let OtherLoad::Unavailable { why } = &self.other_load {
             writeln!(
@@ -109,6 +110,20 @@ impl Report {
         Ok(())
     }
 
+    /// What spiking networks did.
+    fn spiking(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for case in &self.cases {
+            if let Some(spiking) = &case.spiking {
+                writeln!(
+                    f,
+                    "spikes: {}, batch {}: {spiking}",
+                    case.subject, case.batch
+                )?;
+            }
+        }
+        Ok(())
+    }
+
     /// Measured energies, and each reason there is none once.
     fn energy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut reasons = BTreeSet::new();
@@ -151,6 +166,30 @@ fn figures(case: &CaseReport) -> [String; 4] {
     let ms = |seconds: f64| format!("{:.2}", 1e3 * seconds);
     let images = format!("{:.1}", stats.images_per_s);
     [ms(stats.p50_s), ms(stats.p90_s), ms(stats.p99_s), images]
+}
+
+impl fmt::Display for Spiking {
+    /// Of one image; layers are in the JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let giga = |n: f64| n / 1e9;
+        write!(
+            f,
+            "firing rate {:.2} %; of {:.3} G MACs {:.3} G are synaptic operations; {:.3} G additions ran in place of {:.3} G MACs",
+            100.0 * self.firing_rate,
+            giga(self.macs),
+            giga(self.sops),
+            giga(self.additions),
+            giga(self.summed_macs)
+        )?;
+        for e in &self.estimates {
+            write!(
+                f,
+                "\n  estimated {:.4} mJ/image ({}, {})",
+                e.millijoules, e.model, e.row
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Ratio {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use zoo_power::Energy;
 
 use super::{
-    Block, Case, Description, Ended, Measured, Ratio, Schedule, Stats, WarmUp, median,
+    Block, Case, Description, Ended, Measured, Ratio, Schedule, Spiking, Stats, WarmUp, median,
     paired_speed_up,
 };
 
@@ -118,6 +118,8 @@ pub struct CaseReport {
     pub discarded: usize,
     /// Energy of a call, from a window of its own after the timing; `null` when it was not asked for.
     pub energy: Option<Energy>,
+    /// Of a spiking network in libtorch: what it did with the timed input; `null` for others.
+    pub spiking: Option<Spiking>,
     /// What a reader must know before trusting the figures.
     pub warnings: Vec<String>,
     /// The raw times.
@@ -159,6 +161,7 @@ impl CaseReport {
             subject: case.subject,
             batch: case.batch,
             energy: None,
+            spiking: None,
             warm_up: case.warm_up,
             blocks: case.blocks,
         }

@@ -44,7 +44,15 @@ pub(super) fn attend(qkv: [&Tensor; 3], heads: i64, scale: f64) -> Option<Tensor
         scale: scale as f32,
         analog: AtomicBool::new(false),
     };
-    let run = |index: usize| simd::dispatch(Head { call: &call, index });
+    let run = |index: usize| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            simd::dispatch(Head {
+                call: &call,
+                index,
+                scratch,
+            });
+        });
+    };
     let count = (batch * heads) as usize;
     let work = count * call.tokens * call.width * call.width;
     if tch::get_num_threads() == 1 || work < WORTH_THREADS {
@@ -70,12 +78,18 @@ struct Call {
 // SAFETY: inputs are only read; each head writes columns of `out` that no other writes.
 unsafe impl Sync for Call {}
 
+/// Columns of k^T v that are summed together.
+const COLUMNS: usize = 2 * LANES;
+
 #[derive(Default)]
 struct Scratch {
-    /// Of each channel, the tokens at which keys fire, and values; then k^T v [width, width].
+    /// Of each channel, the tokens at which keys fire, and values.
     keys: Vec<u64>,
     values: Vec<u64>,
+    /// k^T v, rows of a multiple of [`COLUMNS`].
     context: Vec<f32>,
+    /// Of one token, the channels that fire, 16 of them in each.
+    fires: Vec<u16>,
     row: Vec<f32>,
 }
 
@@ -87,104 +101,137 @@ thread_local! {
 struct Head<'a> {
     call: &'a Call,
     index: usize,
+    scratch: &'a mut Scratch,
 }
 
 impl Kernel for Head<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        SCRATCH.with_borrow_mut(|scratch| {
-            if self.attend::<L>(scratch).is_none() {
-                self.call.analog.store(true, Ordering::Relaxed);
-            }
-        });
+        let analog = &self.call.analog;
+        if self.attend::<L>().is_none() {
+            analog.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 impl Head<'_> {
-    /// Where this head's channels of a token are.
-    fn at(&self, token: usize) -> usize {
-        let (image, head) = (self.index / self.call.heads, self.index % self.call.heads);
-        ((image * self.call.tokens + token) * self.call.heads + head) * self.call.width
-    }
-
-    fn row(&self, which: usize, token: usize) -> &[f32] {
-        // SAFETY: the tensor has `width` values there.
-        unsafe {
-            std::slice::from_raw_parts(self.call.qkv[which].add(self.at(token)), self.call.width)
-        }
-    }
-
     #[inline(always)]
-    fn attend<L: Lanes>(&self, scratch: &mut Scratch) -> Option<()> {
+    fn attend<L: Lanes>(self) -> Option<()> {
         let (tokens, width) = (self.call.tokens, self.call.width);
+        let Scratch {
+            keys,
+            values,
+            context,
+            fires,
+            row,
+        } = self.scratch;
         let words = tokens.div_ceil(WORD);
-        self.by_channel::<L>(1, words, &mut scratch.keys)?;
-        self.by_channel::<L>(2, words, &mut scratch.values)?;
-        let padded = width.next_multiple_of(LANES);
-        scratch.context.clear();
-        scratch.context.resize(width * padded, 0.0);
-        let rows = scratch.context.chunks_exact_mut(padded);
-        for (row, key) in rows.zip(scratch.keys.chunks_exact(words)) {
-            for (count, value) in row.iter_mut().zip(scratch.values.chunks_exact(words)) {
+        let padded = width.next_multiple_of(COLUMNS);
+        self.call.by_channel::<L>(1, self.index, fires, keys)?;
+        self.call.by_channel::<L>(2, self.index, fires, values)?;
+        context.clear();
+        context.resize(width * padded, 0.0);
+        let rows = context.chunks_exact_mut(padded);
+        for (row, key) in rows.zip(keys.chunks_exact(words)) {
+            for (count, value) in row.iter_mut().zip(values.chunks_exact(words)) {
                 let both = key.iter().zip(value).map(|(k, v)| (k & v).count_ones());
                 *count = both.sum::<u32>() as f32 * self.call.scale;
             }
         }
-        scratch.row.resize(padded, 0.0);
+        row.resize(padded, 0.0);
         for token in 0..tokens {
-            scratch.row.fill(0.0);
-            for_each_spike::<L>(self.row(0, token), |channel| {
-                let context = &scratch.context[channel * padded..(channel + 1) * padded];
-                add::<L>(&mut scratch.row, context);
-            })?;
+            firing::<L>(self.call.row(0, self.index, token), fires)?;
+            sum_rows::<L>(fires, context, row);
+            let at = self.call.at(self.index, token);
             // SAFETY: `width` values of the result that are this head's alone.
-            let out =
-                unsafe { std::slice::from_raw_parts_mut(self.call.out.add(self.at(token)), width) };
-            out.copy_from_slice(&scratch.row[..width]);
-        }
-        Some(())
-    }
-
-    /// Of each channel, the tokens at which it fires, one bit each.
-    #[inline(always)]
-    fn by_channel<L: Lanes>(&self, which: usize, words: usize, bits: &mut Vec<u64>) -> Option<()> {
-        bits.clear();
-        bits.resize(self.call.width * words, 0);
-        for token in 0..self.call.tokens {
-            let (word, bit) = (token / WORD, 1u64 << (token % WORD));
-            for_each_spike::<L>(self.row(which, token), |channel| {
-                bits[channel * words + word] |= bit;
-            })?;
+            let out = unsafe { std::slice::from_raw_parts_mut(self.call.out.add(at), width) };
+            out.copy_from_slice(&row[..width]);
         }
         Some(())
     }
 }
 
-/// Calls `f` with the place of every 1, in order; nothing where a value is neither 0 nor 1.
+impl Call {
+    /// Where the channels of head `index` are at a token.
+    fn at(&self, index: usize, token: usize) -> usize {
+        let (image, head) = (index / self.heads, index % self.heads);
+        ((image * self.tokens + token) * self.heads + head) * self.width
+    }
+
+    fn row(&self, which: usize, index: usize, token: usize) -> &[f32] {
+        // SAFETY: the tensor has `width` values there.
+        unsafe {
+            std::slice::from_raw_parts(self.qkv[which].add(self.at(index, token)), self.width)
+        }
+    }
+
+    /// Of each channel of a head, the tokens at which it fires, one bit each.
+    #[inline(always)]
+    fn by_channel<L: Lanes>(
+        &self,
+        which: usize,
+        index: usize,
+        fires: &mut Vec<u16>,
+        bits: &mut Vec<u64>,
+    ) -> Option<()> {
+        let words = self.tokens.div_ceil(WORD);
+        bits.clear();
+        bits.resize(self.width * words, 0);
+        for token in 0..self.tokens {
+            let (word, bit) = (token / WORD, 1u64 << (token % WORD));
+            firing::<L>(self.row(which, index, token), fires)?;
+            for (i, &some) in fires.iter().enumerate() {
+                let mut some = some;
+                while some != 0 {
+                    let channel = LANES * i + some.trailing_zeros() as usize;
+                    bits[channel * words + word] |= bit;
+                    some &= some - 1;
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+/// Which values are 1, sixteen in each of `fires`; nothing where one is neither 0 nor 1.
 #[inline(always)]
-fn for_each_spike<L: Lanes>(values: &[f32], mut f: impl FnMut(usize)) -> Option<()> {
+fn firing<L: Lanes>(values: &[f32], fires: &mut Vec<u16>) -> Option<()> {
+    fires.clear();
     let (whole, tail) = values.as_chunks::<LANES>();
     let mut last = [0.0; LANES];
     last[..tail.len()].copy_from_slice(tail);
     let tail = (!tail.is_empty()).then_some(&last);
-    for (i, lanes) in whole.iter().chain(tail).enumerate() {
-        let (mut fires, rest) = L::load(lanes).take_at_least(1.0);
+    for lanes in whole.iter().chain(tail) {
+        let (some, rest) = L::load(lanes).take_at_least(1.0);
         if !rest.is_zero() {
             return None;
         }
-        while fires != 0 {
-            f(LANES * i + fires.trailing_zeros() as usize);
-            fires &= fires - 1;
-        }
+        fires.push(some);
     }
     Some(())
 }
 
-/// to += row.
+/// The sum of those rows of `context` that `fires` names.
 #[inline(always)]
-fn add<L: Lanes>(to: &mut [f32], row: &[f32]) {
-    let ((to, _), (row, _)) = (to.as_chunks_mut::<LANES>(), row.as_chunks::<LANES>());
-    for (to, row) in to.iter_mut().zip(row) {
-        L::load(to).add(L::load(row)).store(to);
+fn sum_rows<L: Lanes>(fires: &[u16], context: &[f32], sum: &mut [f32]) {
+    let padded = sum.len();
+    let (sums, _) = sum.as_chunks_mut::<LANES>();
+    let (context, _) = context.as_chunks::<LANES>();
+    for (pair, sums) in sums.chunks_exact_mut(2).enumerate() {
+        let mut both = [L::splat(0.0); 2];
+        for (i, &some) in fires.iter().enumerate() {
+            let mut some = some;
+            while some != 0 {
+                let channel = LANES * i + some.trailing_zeros() as usize;
+                let at = channel * (padded / LANES) + 2 * pair;
+                both = [
+                    both[0].add(L::load(&context[at])),
+                    both[1].add(L::load(&context[at + 1])),
+                ];
+                some &= some - 1;
+            }
+        }
+        both[0].store(&mut sums[0]);
+        both[1].store(&mut sums[1]);
     }
 }

@@ -83,13 +83,17 @@ pub(super) fn multiply(
     let panels = weights.panels();
     let run = |task: usize| {
         let (chunk, panel) = (task / panels, task % panels);
-        simd::dispatch(Task {
-            units: &lists.units[chunk * lists.blocks..(chunk + 1) * lists.blocks],
-            plan,
-            chunk: &plan.chunks[chunk],
-            weights,
-            panel,
-            output,
+        SCRATCH.with_borrow_mut(|(sums, table)| {
+            simd::dispatch(Task {
+                units: &lists.units[chunk * lists.blocks..(chunk + 1) * lists.blocks],
+                plan,
+                chunk: &plan.chunks[chunk],
+                weights,
+                panel,
+                output,
+                sums,
+                table,
+            });
         });
     };
     let tasks = plan.chunks.len() * panels;
@@ -114,29 +118,29 @@ struct Task<'a> {
     weights: &'a Weights,
     panel: usize,
     output: &'a Output<'a>,
+    sums: &'a mut Vec<Row>,
+    table: &'a mut Table,
 }
 
 impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        SCRATCH.with_borrow_mut(|(sums, table)| {
-            let bias = self.bias();
-            sums.clear();
-            sums.resize(self.plan.cells(self.chunk), bias);
-            for (block, unit) in self.units.iter().enumerate() {
-                if unit.is_empty() {
-                    continue;
-                }
-                for tap in 0..self.weights.taps {
-                    fill::<L>(table, self.weights.block(self.panel, tap, block));
-                    let sums = &mut sums[self.plan.tap(tap)..];
-                    for (power, plane) in unit.iter().enumerate() {
-                        add::<L>(plane, (1 << power) as f32, table, sums);
-                    }
+        let bias = self.bias();
+        self.sums.clear();
+        self.sums.resize(self.plan.cells(self.chunk), bias);
+        for (block, unit) in self.units.iter().enumerate() {
+            if unit.is_empty() {
+                continue;
+            }
+            for tap in 0..self.weights.taps {
+                fill::<L>(self.table, self.weights.block(self.panel, tap, block));
+                let sums = &mut self.sums[self.plan.tap(tap)..];
+                for (power, plane) in unit.iter().enumerate() {
+                    add::<L>(plane, (1 << power) as f32, self.table, sums);
                 }
             }
-            self.write::<L>(sums);
-        });
+        }
+        self.write::<L>();
     }
 }
 
@@ -157,7 +161,8 @@ impl Task<'_> {
 
     /// Takes the sums out of the grid.
     #[inline(always)]
-    fn write<L: Lanes>(&self, sums: &[Row]) {
+    fn write<L: Lanes>(&self) {
+        let sums = self.sums.as_slice();
         let columns = self.columns();
         let [height, width] = self.plan.output;
         for image in self.chunk.first_image..self.chunk.first_image + self.chunk.images {
@@ -195,7 +200,7 @@ fn give<L: Lanes>(sums: &Row, residual: Option<&[f32]>, out: &mut [f32]) {
     }
 }
 
-/// All sums of every four of the 64 rows.
+/// All sums of every four of the 64 rows but the empty one, which no list names.
 #[inline(always)]
 fn fill<L: Lanes>(table: &mut Table, rows: &[Row]) {
     let (groups, _) = table.0.as_chunks_mut::<16>();
@@ -203,14 +208,13 @@ fn fill<L: Lanes>(table: &mut Table, rows: &[Row]) {
     for (group, four) in groups.iter_mut().zip(fours) {
         for half in 0..2 {
             let mut sums = [L::splat(0.0); 16];
-            for (bit, row) in four.iter().enumerate() {
-                let row = L::load(&row[half]);
-                for without in 0..1 << bit {
-                    sums[without | 1 << bit] = sums[without].add(row);
-                }
-            }
-            for (to, sum) in group.iter_mut().zip(sums) {
-                sum.store(&mut to[half]);
+            for nibble in 1usize..16 {
+                let row = L::load(&four[nibble.trailing_zeros() as usize][half]);
+                sums[nibble] = match nibble & (nibble - 1) {
+                    0 => row,
+                    rest => sums[rest].add(row),
+                };
+                sums[nibble].store(&mut group[nibble][half]);
             }
         }
     }
@@ -227,8 +231,9 @@ fn add<L: Lanes>(plane: &Plane, power: f32, table: &Table, sums: &mut [Row]) {
         for (&cell, list) in plane.cells[those.clone()].iter().zip(&plane.lists[those]) {
             let (even, odd) = sum::<L>(&list[..length], table);
             let cell = &mut sums[cell as usize];
-            for ((even, odd), cell) in even.into_iter().zip(odd).zip(cell) {
-                even.add(odd).fma(power, L::load(cell)).store(cell);
+            for half in 0..2 {
+                let all = even[half].add(odd[half]);
+                all.fma(power, L::load(&cell[half])).store(&mut cell[half]);
             }
         }
     }
@@ -239,18 +244,20 @@ fn add<L: Lanes>(plane: &Plane, power: f32, table: &Table, sums: &mut [Row]) {
 fn sum<L: Lanes>(list: &[u8], table: &Table) -> ([L; 2], [L; 2]) {
     let (mut even, mut odd) = ([L::splat(0.0); 2], [L::splat(0.0); 2]);
     let (pairs, last) = list.as_chunks::<2>();
-    let take = |sums: &mut [L; 2], entry: u8| {
-        let row = &table.0[usize::from(entry)];
-        *sums = [sums[0].add(L::load(&row[0])), sums[1].add(L::load(&row[1]))];
-    };
     for [first, second] in pairs {
-        take(&mut even, *first);
-        take(&mut odd, *second);
+        even = plus(even, *first, table);
+        odd = plus(odd, *second, table);
     }
     if let [entry] = last {
-        take(&mut even, *entry);
+        even = plus(even, *entry, table);
     }
     (even, odd)
+}
+
+#[inline(always)]
+fn plus<L: Lanes>(sums: [L; 2], entry: u8, table: &Table) -> [L; 2] {
+    let row = &table.0[usize::from(entry)];
+    [sums[0].add(L::load(&row[0])), sums[1].add(L::load(&row[1]))]
 }
 
 /// Additions that [`multiply`] makes: those of tables and those of lists.

@@ -144,7 +144,11 @@ impl Kernel for Packing<'_> {
                 .rev()
                 .take_while(|p| p.bits.is_empty())
                 .count();
-        *self.found = Some(planes[..used].iter().map(sort::<L>).collect());
+        let mut unit = Vec::with_capacity(used);
+        for plane in &planes[..used] {
+            unit.push(sort::<L>(plane));
+        }
+        *self.found = Some(unit);
     }
 }
 
