@@ -9,7 +9,6 @@ use crate::grouped_attention::simd::{Computation, Isa, Simd};
 use crate::grouped_attention::view::{Number, load};
 use crate::threads;
 use half::bf16;
-use rayon::prelude::*;
 use std::f32::consts::LOG2_E;
 use tch::{Kind, Tensor};
 
@@ -127,23 +126,16 @@ impl<T: Number> Problem<'_, T> {
             first: i / heads % chunks * CHUNK,
             batch: i / heads / chunks,
         };
-        threads::install(|| {
-            (0..batch * chunks * heads)
-                .into_par_iter()
-                .with_min_len(heads)
-                .for_each_init(
-                    || self.scratch(),
-                    |work, i| {
-                        let step = Step {
-                            problem: self,
-                            item: item(i),
-                            work,
-                            target: &target,
-                        };
-                        // SAFETY: `attend` and the tests give sets that the CPU has.
-                        unsafe { isa.run(step) }
-                    },
-                );
+        let scratch = || self.scratch();
+        threads::for_each(batch * chunks * heads, heads, scratch, |work, i| {
+            let step = Step {
+                problem: self,
+                item: item(i),
+                work,
+                target: &target,
+            };
+            // SAFETY: `attend` and the tests give sets that the CPU has.
+            unsafe { isa.run(step) }
         });
         out
     }

@@ -7,7 +7,7 @@
 use super::Keep;
 use super::select::{keep, max_of, sum_of};
 use crate::simd::{self, Kernel, LANES, Lanes, exp_nonpositive};
-use std::cell::RefCell;
+use crate::threads;
 use tch::{Kind, Tensor};
 
 /// Head widths that the kernel is compiled for.
@@ -195,12 +195,9 @@ impl<T: Stored> Call<T> {
     fn run(&self) {
         let threads = tch::get_num_threads().max(1) as usize;
         let units = self.units(threads);
-        if threads == 1 {
-            units.iter().for_each(|&unit| self.run_unit(unit));
-        } else {
-            use rayon::prelude::*;
-            units.par_iter().for_each(|&unit| self.run_unit(unit));
-        }
+        threads::for_each(units.len(), 1, Scratch::default, |scratch, i| {
+            self.run_unit(units[i], scratch);
+        });
     }
 
     fn units(&self, threads: usize) -> Vec<Unit> {
@@ -226,23 +223,21 @@ impl<T: Stored> Call<T> {
         units
     }
 
-    fn run_unit(&self, unit: Unit) {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let call = self;
-            if self.width == 32 {
-                simd::dispatch(Rows::<T, 32, 2> {
-                    call,
-                    unit,
-                    scratch,
-                });
-            } else {
-                simd::dispatch(Rows::<T, 64, 4> {
-                    call,
-                    unit,
-                    scratch,
-                });
-            }
-        });
+    fn run_unit(&self, unit: Unit, scratch: &mut Scratch) {
+        let call = self;
+        if self.width == 32 {
+            simd::dispatch(Rows::<T, 32, 2> {
+                call,
+                unit,
+                scratch,
+            });
+        } else {
+            simd::dispatch(Rows::<T, 64, 4> {
+                call,
+                unit,
+                scratch,
+            });
+        }
     }
 }
 
@@ -258,10 +253,6 @@ fn padded_rows(basis: &Tensor) -> Vec<f32> {
     let count = rows.len();
     padded.copy_data(&mut rows, count);
     rows
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// Buffers of one thread.

@@ -7,7 +7,6 @@ use super::simd::{Computation, Isa, Simd};
 use super::view::{Map, Number, View, load};
 use crate::threads;
 use half::bf16;
-use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 /// Columns between a key that is loaded and one that is asked for.
@@ -204,20 +203,16 @@ impl<'a, T: Number> Problem<'a, T> {
             rows: vec![0.0; QUERIES * self.q.size[4]],
             tokens: Vec::with_capacity(QUERIES),
         };
-        threads::install(|| {
-            (0..count)
-                .into_par_iter()
-                .with_min_len(heads)
-                .for_each_init(work, |work, i| {
-                    let step = Step {
-                        problem: self,
-                        item: item(i),
-                        work,
-                        target: &target,
-                    };
-                    // SAFETY: the CPU has the set, as `attend_with`'s callers found.
-                    unsafe { isa.run(step) }
-                });
+        // Heads lie beside each other: what one reads brings the others' along.
+        threads::for_each(count, heads, work, |work, i| {
+            let step = Step {
+                problem: self,
+                item: item(i),
+                work,
+                target: &target,
+            };
+            // SAFETY: the CPU has the set, as `attend_with`'s callers found.
+            unsafe { isa.run(step) }
         });
         out
     }

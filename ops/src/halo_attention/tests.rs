@@ -255,7 +255,7 @@ fn the_kernel_reports_what_it_multiplies_once() {
     // 2 images of 144 queries, 2 heads: 36 keys, and 6 rows and 6 columns of the window, for which whole tables of 11 are
     // multiplied.
     let queries = 2 * 144;
-    let with = |lines| queries * 2 * (36 * (3 + 5) + lines * 3);
+    let with = |lines: u64| queries * 2 * (36 * (3 + 5) + lines * 3);
     assert_eq!(of(work::Op::MatMul, |c| c.macs), with(22));
     assert_eq!(of(work::Op::MatMul, |c| c.dense), with(12));
     let projections = of(work::Op::Convolution, |c| c.macs);

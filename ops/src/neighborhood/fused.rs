@@ -4,7 +4,6 @@ use crate::grouped_attention::simd::{Computation, Isa, Simd};
 use crate::grouped_attention::view::{Number, View};
 use crate::threads;
 use half::bf16;
-use rayon::prelude::*;
 use std::f32::consts::LOG2_E;
 use tch::{Device, Kind, Tensor};
 
@@ -141,19 +140,15 @@ impl<'a, T: Number> Problem<'a, T> {
             weights: vec![0.0; slots.next_multiple_of(WIDEST)],
             out: vec![0.0; self.stride()],
         };
-        threads::install(|| {
-            (0..batch * bands * groups)
-                .into_par_iter()
-                .for_each_init(work, |work, i| {
-                    let step = Step {
-                        problem: self,
-                        item: item(i),
-                        work,
-                        target: &target,
-                    };
-                    // SAFETY: callers give sets that the CPU has.
-                    unsafe { isa.run(step) }
-                });
+        threads::for_each(batch * bands * groups, 1, work, |work, i| {
+            let step = Step {
+                problem: self,
+                item: item(i),
+                work,
+                target: &target,
+            };
+            // SAFETY: callers give sets that the CPU has.
+            unsafe { isa.run(step) }
         });
         out.permute([0, 3, 1, 2, 4])
     }

@@ -6,7 +6,6 @@
 
 use crate::simd::{self, Kernel, LANES, Lanes};
 use crate::{inference, threads};
-use rayon::prelude::*;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
@@ -58,7 +57,7 @@ pub(super) fn attend(qkv: [&Tensor; 3], heads: i64, scale: f64) -> Option<Tensor
     if tch::get_num_threads() == 1 || work < WORTH_THREADS {
         (0..count).for_each(run);
     } else {
-        threads::install(|| (0..count).into_par_iter().for_each(run));
+        threads::for_each(count, 1, || (), |(), i| run(i));
     }
     (!call.analog.load(Ordering::Relaxed)).then_some(out)
 }

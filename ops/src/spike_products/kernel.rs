@@ -8,7 +8,6 @@ use super::pack::{BLOCK, Lists, NIBBLES, Plane, Unit};
 use super::plan::{Chunk, Plan};
 use crate::simd::{self, Kernel, LANES, Lanes};
 use crate::threads;
-use rayon::prelude::*;
 use std::cell::RefCell;
 
 /// Outputs of a panel.
@@ -98,7 +97,7 @@ pub(super) fn multiply(
     };
     let tasks = plan.chunks.len() * panels;
     if parallel {
-        threads::install(|| (0..tasks).into_par_iter().for_each(run));
+        threads::for_each(tasks, 1, || (), |(), i| run(i));
     } else {
         (0..tasks).for_each(run);
     }

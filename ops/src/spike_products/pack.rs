@@ -7,7 +7,6 @@
 use super::plan::{Chunk, Plan};
 use crate::simd::{self, Kernel, LANES, Lanes};
 use crate::threads;
-use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Inputs of one list.
@@ -81,12 +80,12 @@ pub(super) fn pack(rows: Rows, plan: &Plan, parallel: bool) -> Option<Lists> {
         found
     };
     let count = plan.chunks.len() * blocks;
-    let units: Option<Vec<Unit>> = if parallel {
-        threads::install(|| (0..count).into_par_iter().map(unit).collect())
+    let units = if parallel {
+        threads::map(count, unit)
     } else {
         (0..count).map(unit).collect()
     };
-    let units = units?;
+    let units: Vec<Unit> = units.into_iter().collect::<Option<_>>()?;
     let planes = || units.iter().flatten();
     Some(Lists {
         entries: planes().map(Plane::entries).sum(),

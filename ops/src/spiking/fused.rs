@@ -2,7 +2,6 @@
 
 use crate::simd::{self, Lanes};
 use crate::{inference, threads};
-use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 /// How a current moves the potential.
@@ -112,7 +111,7 @@ pub(super) fn fire(
     if blocks < WORTH_THREADS || tch::get_num_threads() == 1 {
         (0..blocks).for_each(run);
     } else {
-        threads::install(|| (0..blocks).into_par_iter().for_each(run));
+        threads::for_each(blocks, 1, || (), |(), i| run(i));
     }
     (spikes, after)
 }
