@@ -3,6 +3,7 @@
 //! Windows (a list of one block, the window itself), routed regions (the blocks that routing chose) and global
 //! attention (one block, the map) are the same operator with other lists.
 
+mod added;
 mod bias;
 mod fused;
 pub(crate) mod kernel;

@@ -101,15 +101,10 @@ impl HaloAttention {
     /// [B, C, H, W] to [B, heads * v_dim, H / stride, W / stride]; H and W must be multiples of the block.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let fused = self.fused && !taps::recording();
-        let sides = [x.size()[2], x.size()[3]].map(|length| {
-            let side = HaloSide::new(length, self.config.block, self.config.halo);
-            if fused { side.merged() } else { side }
-        });
-        // Merging saves half of the keys of a small map, which is more than copying them costs.
-        let large = !sides.iter().any(HaloSide::is_merged);
-        if fused && large && applies(&[x]) && !self.position.requires_grad() {
+        if fused && applies(&[x]) && !self.position.requires_grad() {
             return self.pool(self.attend_in_place(x));
         }
+        let sides = self.sides(x).map(|s| if fused { s.merged() } else { s });
         let parts = self.parts(x, sides);
         let position = self.position(&parts, sides);
         let attended = if fused && self.config.qk_dim == self.config.v_dim {
@@ -123,6 +118,12 @@ impl HaloAttention {
             .permute([0, 1, 2, 4, 3, 5])
             .unflatten(3, [block, block]);
         self.pool(from_blocks(&blocks))
+    }
+
+    /// How the map falls into blocks and windows.
+    fn sides(&self, x: &Tensor) -> [HaloSide; 2] {
+        let side = |length| HaloSide::new(length, self.config.block, self.config.halo);
+        [side(x.size()[2]), side(x.size()[3])]
     }
 
     /// Averages 2 x 2 where every query of a strided layer was computed.
@@ -145,7 +146,8 @@ impl HaloAttention {
             ..
         } = self.config;
         let side = block / self.config.query_stride();
-        let blocks = [x.size()[2] / block, x.size()[3] / block];
+        let sides = self.sides(x);
+        let blocks = sides.map(|s| s.blocks());
         let tiles = |side: i64| Tiles {
             count: blocks,
             size: [side; 2],
@@ -168,8 +170,10 @@ impl HaloAttention {
             gates: None,
         };
         let queries = q.numel() as u64 / qk_dim as u64;
-        let pairs = queries * self.config.window().pow(2) as u64;
-        work::attention(&q, &v, pairs, pairs);
+        let dense = queries * self.config.window().pow(2) as u64;
+        let inside: i64 = sides.iter().map(HaloSide::lines_inside).product();
+        let pairs = inside * side.pow(2) * heads * x.size()[0];
+        work::attention(&q, &v, pairs as u64, dense);
         self.position.report_whole(&q, queries);
         attend(&q, &k, &v, &pattern).permute([0, 3, 1, 2])
     }
@@ -266,8 +270,8 @@ impl HaloAttention {
         self.kv.fold_output(&scale, &scale.zeros_like());
     }
 
-    /// Declares the weights final: packed kernels, and hardly any work on keys outside of the map where a map has at
-    /// most two blocks along a side.
+    /// Declares the weights final: packed kernels, and hardly any work on keys outside of the map (on a GPU: where a map
+    /// has at most two blocks along a side).
     pub fn fuse(&mut self) {
         self.q.fuse();
         self.kv.fuse();

@@ -85,6 +85,16 @@ impl HaloSide {
         self.blocks
     }
 
+    /// Lines inside of the map of all windows, together.
+    pub fn lines_inside(&self) -> i64 {
+        let length = self.blocks * self.block;
+        let inside = |i: i64| {
+            let (first, last) = (i * self.block - self.halo, (i + 1) * self.block + self.halo);
+            last.min(length) - first.max(0)
+        };
+        (0..self.blocks).map(inside).sum()
+    }
+
     /// Zero lines before and after the map, the size of a window and the step between windows.
     fn layout(&self) -> ([i64; 2], i64, i64) {
         let HaloSide { block, halo, .. } = *self;

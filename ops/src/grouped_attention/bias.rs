@@ -1,10 +1,15 @@
 //! What is added to the scores, as the kernel loads it.
+//!
+//! With relative positions, keys outside of the map are never loaded: they are zero vectors, so that their scores are sums of a
+//! row's and a column's value, and the sum of their weights is a product of two short sums.
 
-use super::kernel::{Added, KEYS, Lines, QUERIES, STRIP, Tile};
+use super::added::{Added, Lines};
+use super::kernel::{KEYS, QUERIES, STRIP, Tile};
 use super::pattern::{Bias, Tiles};
 use super::simd::Simd;
 use super::view::View;
 use std::f32::consts::LOG2_E;
+use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// [`Bias`] as the kernel reads it.
@@ -19,6 +24,8 @@ pub(super) enum Terms<'a> {
 pub(super) struct Order {
     pub queries: Tiles,
     pub keys: Tiles,
+    /// Whether groups see other tiles than their own.
+    pub listed: bool,
 }
 
 impl<'a> Terms<'a> {
@@ -42,6 +49,7 @@ impl<'a> Terms<'a> {
             Terms::None => {}
             Terms::Pairs(view) => assert_eq!(view.size, pairs, "shape of the bias"),
             Terms::Relative(tables) => {
+                assert!(!order.listed, "positions relative to one tile");
                 let (lines, queries) = (order.keys.size, order.queries.size);
                 for axis in 0..2 {
                     let wanted = (2 * lines[axis] - 1) as usize * dim;
@@ -64,12 +72,28 @@ impl<'a> Terms<'a> {
         }
     }
 
-    /// Prepares the tile for its queries, of these numbers in a tile of `width` columns.
+    /// The rows and columns of a key tile that are to be loaded, of those `inside` of the map and all that there are.
+    #[inline(always)]
+    pub fn loaded(&self, inside: [Range<usize>; 2], all: [i64; 2]) -> [Range<usize>; 2] {
+        match self {
+            Terms::Relative(_) => inside,
+            _ => all.map(|n| 0..n as usize),
+        }
+    }
+
+    /// Prepares the tile for its queries, of these numbers in a tile of `width` columns; what is outside of the map is
+    /// counted in.
     ///
     /// # Safety
     /// The CPU has the instruction set `S`.
     #[inline(always)]
-    pub unsafe fn begin<S: Simd>(&self, tokens: &[usize], width: usize, tile: &mut Tile) {
+    pub unsafe fn begin<S: Simd>(
+        &self,
+        tokens: &[usize],
+        width: usize,
+        inside: &[Range<usize>; 2],
+        tile: &mut Tile,
+    ) {
         let Terms::Relative(tables) = self else {
             return;
         };
@@ -101,6 +125,8 @@ impl<'a> Terms<'a> {
             }
         }
         lines.products = products;
+        // SAFETY: as above.
+        unsafe { tile.count_outside::<S>(&lines, inside) };
         tile.added = Added::Lines(lines);
     }
 

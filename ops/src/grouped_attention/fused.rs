@@ -7,6 +7,7 @@ use super::simd::{Computation, Isa, Simd};
 use super::view::{Map, Number, View, load};
 use crate::threads;
 use half::bf16;
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// Columns between a key that is loaded and one that is asked for.
@@ -159,6 +160,7 @@ impl<'a, T: Number> Problem<'a, T> {
         let order = Order {
             queries: self.queries,
             keys: self.keys,
+            listed: self.index.is_some(),
         };
         let pairs = [
             q[0],
@@ -228,29 +230,29 @@ impl<'a, T: Number> Problem<'a, T> {
         let tile = &mut work.tile;
         tile.begin();
         tile.keys = 0;
+        let own = self.inside(self.keys.token(item.group, 0));
         // SAFETY: the caller vouches for the instruction set.
         unsafe {
-            self.terms
-                .begin::<S>(&work.tokens, self.queries.size[1] as usize, tile);
+            let width = self.queries.size[1] as usize;
+            self.terms.begin::<S>(&work.tokens, width, &own, tile);
         }
         let per_tile = self.keys.tokens();
         for place in 0..self.listed() {
             let corner = self.keys.token(self.listed_tile(item, place), 0);
-            let mut key = place * per_tile;
-            for i in 0..self.keys.size[0] {
-                let row = corner[0] + i * self.keys.dilation[0];
+            let [rows, columns] = self.terms.loaded(self.inside(corner), self.keys.size);
+            for i in rows {
+                let row = corner[0] + i as i64 * self.keys.dilation[0];
                 let k_row = self.k.row(item.batch, item.head, row);
                 let v_row = self.v.row(item.batch, item.head, row);
-                for j in 0..self.keys.size[1] {
-                    let column = corner[1] + j * self.keys.dilation[1];
+                for j in columns.clone() {
+                    let column = corner[1] + j as i64 * self.keys.dilation[1];
                     self.k.prefetch(k_row, column + AHEAD);
                     self.v.prefetch(v_row, column + AHEAD);
                     let (k, v) = (self.k.token(k_row, column), self.v.token(v_row, column));
                     tile.set_key(|to| copy_or_clear(k, to), |to| copy_or_clear(v, to));
+                    let key = place * per_tile + i * self.keys.size[1] as usize + j;
                     let pairs = [item.batch, item.group, item.head, key];
-                    self.terms
-                        .key(pairs, [i as usize, j as usize], &work.tokens, tile);
-                    key += 1;
+                    self.terms.key(pairs, [i, j], &work.tokens, tile);
                     tile.keys += 1;
                     if tile.keys == KEYS {
                         // SAFETY: the caller vouches for the instruction set.
@@ -274,6 +276,19 @@ impl<'a, T: Number> Problem<'a, T> {
             None => item.group,
             Some(index) => index.data[index.offset([item.batch, item.group, place])] as usize,
         }
+    }
+
+    /// The rows and columns of the key tile at `corner` that are on the map.
+    #[inline(always)]
+    fn inside(&self, corner: [i64; 2]) -> [Range<usize>; 2] {
+        [0, 1].map(|i| {
+            let (size, step) = (self.keys.size[i], self.keys.dilation[i]);
+            let map = self.k.size[1 + i] as i64;
+            let to = |place: i64| {
+                ((place - corner[i] + step - 1).div_euclid(step)).clamp(0, size) as usize
+            };
+            to(0)..to(map).max(to(0))
+        })
     }
 
     /// The gate of a token inside of the map.

@@ -2,6 +2,7 @@
 //!
 //! Scores are held with queries along the vector, so that maxima and sums over keys need no shuffles.
 
+use super::added::Added;
 use super::simd::Simd;
 
 /// Queries that share one pass over the keys.
@@ -25,61 +26,26 @@ pub(crate) struct Tile {
     /// Width of values.
     pub value_dim: usize,
     /// [strips, dim, STRIP], scaled by the softmax's scale times log2(e).
-    q: Vec<f32>,
+    pub(super) q: Vec<f32>,
     /// [KEYS, dim].
     k: Vec<f32>,
     /// [KEYS, value_stride].
     v: Vec<f32>,
     /// What is added to the scores.
-    pub added: Added,
+    pub(super) added: Added,
     /// [KEYS, STRIP].
-    scores: Vec<f32>,
+    pub(super) scores: Vec<f32>,
     out: Vec<f32>,
-    max: Vec<f32>,
-    sum: Vec<f32>,
+    pub(super) max: Vec<f32>,
+    pub(super) sum: Vec<f32>,
     rescale: Vec<f32>,
-}
-
-/// What a tile's scores begin with, times log2(e); strips as those of the queries.
-#[derive(Debug, Default)]
-pub(crate) enum Added {
-    #[default]
-    Nothing,
-    /// [strips, KEYS, STRIP].
-    Pairs(Vec<f32>),
-    Lines(Lines),
-}
-
-/// Values of the key's row and of its column, whose sum is added.
-#[derive(Debug, Default)]
-pub(crate) struct Lines {
-    /// [strips, rows of a key tile, STRIP], and the same of columns.
-    pub values: [Vec<f32>; 2],
-    /// Rows and columns of a key tile.
-    pub count: [usize; 2],
-    /// Row and column of each key of the tile, [`KEYS`].
-    pub places: Vec<[usize; 2]>,
-    /// Scratch of [2 lines - 1, STRIP].
-    pub products: Vec<f32>,
-}
-
-impl Lines {
-    /// For key tiles of `count` rows and columns.
-    pub(crate) fn new(count: [usize; 2]) -> Self {
-        Lines {
-            values: count.map(|n| vec![0.0; n * QUERIES]),
-            count,
-            places: vec![[0; 2]; KEYS],
-            products: vec![0.0; 2 * count[0].max(count[1]) * STRIP],
-        }
-    }
 }
 
 const WIDEST: usize = 16;
 
 impl Tile {
     /// Scratch for heads of width `dim` and values of width `value_dim`.
-    pub(crate) fn new(dim: usize, value_dim: usize, added: Added) -> Self {
+    pub(super) fn new(dim: usize, value_dim: usize, added: Added) -> Self {
         let stride = value_dim.next_multiple_of(WIDEST);
         Tile {
             dim,
@@ -117,30 +83,6 @@ impl Tile {
                     .expect("four queries");
                 *to = four;
             }
-        }
-    }
-
-    /// The products of a table [lines, dim] with the strip of queries that begins at `first`: [lines, STRIP].
-    ///
-    /// # Safety
-    /// The CPU has the instruction set `S`.
-    #[inline(always)]
-    pub(super) unsafe fn times_queries<S: Simd>(
-        &self,
-        table: &[f32],
-        first: usize,
-        products: &mut [f32],
-    ) {
-        let vectors = STRIP.min(self.queries - first).div_ceil(S::LANES);
-        // SAFETY: the caller vouches for the instruction set; `multiply` checks its slices.
-        unsafe {
-            multiply::<S>(
-                [table.len() / self.dim, vectors, self.dim],
-                Strided::new(table, self.dim, 1),
-                (&self.q[first * self.dim..], STRIP),
-                (products, STRIP),
-                false,
-            );
         }
     }
 
@@ -200,42 +142,6 @@ impl Tile {
                 );
             }
         }
-    }
-
-    /// Puts what is added to the scores of a strip in their place; false where nothing is.
-    ///
-    /// # Safety
-    /// The CPU has the instruction set `S`.
-    #[inline(always)]
-    unsafe fn begin_scores<S: Simd>(&mut self, first: usize, vectors: usize) -> bool {
-        let scores = &mut self.scores[..self.keys * STRIP];
-        match &self.added {
-            Added::Nothing => return false,
-            Added::Pairs(pairs) => {
-                scores.copy_from_slice(&pairs[first * KEYS..][..self.keys * STRIP]);
-            }
-            Added::Lines(lines) => {
-                let [rows, columns] = [0, 1]
-                    .map(|i| &lines.values[i][first * lines.count[i]..][..lines.count[i] * STRIP]);
-                let places = &lines.places[..self.keys];
-                for (scores, [row, column]) in scores.chunks_exact_mut(STRIP).zip(places) {
-                    let (row, column) = (
-                        &rows[row * STRIP..][..STRIP],
-                        &columns[column * STRIP..][..STRIP],
-                    );
-                    for lane in (0..vectors * S::LANES).step_by(S::LANES) {
-                        assert!(lane + S::LANES <= STRIP);
-                        // SAFETY: `LANES` values of a row of STRIP values, just checked.
-                        unsafe {
-                            let row = S::load(row.as_ptr().add(lane));
-                            let column = S::load(column.as_ptr().add(lane));
-                            S::store(scores.as_mut_ptr().add(lane), S::add(row, column));
-                        }
-                    }
-                }
-            }
-        }
-        true
     }
 
     /// Scores of one vector of queries, at `lane` of the strip `first`, to weights; updates their maximum and sum.

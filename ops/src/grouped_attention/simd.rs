@@ -18,6 +18,12 @@ pub(crate) trait Simd: Copy {
     unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// a * b + c.
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// a * b.
+    #[inline(always)]
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe { Self::mul_add(a, b, Self::splat(0.0)) }
+    }
     /// The nearest integer.
     unsafe fn round(x: Self::Vector) -> Self::Vector;
     /// The sum of all lanes.
