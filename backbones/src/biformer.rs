@@ -57,7 +57,8 @@ impl PositionConv {
         if self.residual_folded {
             self.conv.forward(x)
         } else {
-            self.conv.forward_add(x, x, Activation::None)
+            self.conv
+                .forward_add(x, x.shallow_clone(), Activation::None)
         }
     }
 

@@ -179,13 +179,13 @@ impl Block {
         }
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let mixed = self.conv1.forward_then(x, self.activation);
+    fn forward(&self, x: Tensor) -> Tensor {
+        let mixed = self.conv1.forward_then(&x, self.activation);
         let mixed = self.mixer.forward(&mixed, self.activation);
         let last = self.last_activation;
         match &self.shortcut {
             Shortcut::Identity => self.conv3.forward_add(&mixed, x, last),
-            Shortcut::Projection(conv) => self.conv3.forward_add(&mixed, &conv.forward(x), last),
+            Shortcut::Projection(conv) => self.conv3.forward_add(&mixed, conv.forward(&x), last),
             Shortcut::Nothing => self.conv3.forward_then(&mixed, last),
         }
     }
@@ -297,7 +297,7 @@ impl Backbone for Halonet {
         taps::see("stem", &x);
         let mut maps = Vec::with_capacity(self.stages.len());
         for (i, blocks) in self.stages.iter().enumerate() {
-            x = blocks.iter().fold(x, |x, block| block.forward(&x));
+            x = blocks.iter().fold(x, |x, block| block.forward(x));
             taps::see(&format!("stages.{i}"), &x);
             maps.push(x.shallow_clone());
         }

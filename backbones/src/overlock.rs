@@ -152,7 +152,10 @@ impl OverviewOutput {
         let normed = self.norm.forward_map(overview);
         match &self.scale {
             Some(scale) => scale.add(residual, &self.conv.forward(&normed)),
-            None => self.conv.forward_add(&normed, residual, Activation::None),
+            None => {
+                let residual = residual.shallow_clone();
+                self.conv.forward_add(&normed, residual, Activation::None)
+            }
         }
     }
 

@@ -69,15 +69,14 @@ impl Bottleneck {
         }
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let inside = self.conv1.forward_then(x, Activation::Relu);
+    fn forward(&self, x: Tensor) -> Tensor {
+        let inside = self.conv1.forward_then(&x, Activation::Relu);
         let inside = self.conv2.forward_then(&inside, Activation::Relu);
-        let y = match &self.downsample {
-            Some(conv) => self
-                .conv3
-                .forward_add(&inside, &conv.forward(x), Activation::Relu),
-            None => self.conv3.forward_add(&inside, x, Activation::Relu),
+        let residual = match &self.downsample {
+            Some(conv) => conv.forward(&x),
+            None => x,
         };
+        let y = self.conv3.forward_add(&inside, residual, Activation::Relu);
         self.out.see(&y);
         y
     }
@@ -134,7 +133,7 @@ impl Backbone for Resnet {
         taps::see("stem", &x);
         let mut maps = Vec::with_capacity(self.layers.len());
         for (i, blocks) in self.layers.iter().enumerate() {
-            x = blocks.iter().fold(x, |x, block| block.forward(&x));
+            x = blocks.iter().fold(x, |x, block| block.forward(x));
             taps::see(&format!("stages.{i}"), &x);
             maps.push(x.shallow_clone());
         }

@@ -98,7 +98,8 @@ impl Depthwise {
         if self.residual_folded {
             self.conv.forward(x)
         } else {
-            self.conv.forward_add(x, x, Activation::None)
+            self.conv
+                .forward_add(x, x.shallow_clone(), Activation::None)
         }
     }
 
@@ -126,8 +127,8 @@ impl FeedForward {
         }
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let hidden = self.pw1.forward_then(x, Activation::Relu);
+    fn forward(&self, x: Tensor) -> Tensor {
+        let hidden = self.pw1.forward_then(&x, Activation::Relu);
         self.pw2.forward_add(&hidden, x, Activation::None)
     }
 
@@ -172,10 +173,12 @@ impl SingleHeadAttention {
     }
 
     /// [B, C, H, W] to the same shape.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let parts = x.split_with_sizes([self.partial, self.channels - self.partial], 1);
-        let attended = self.attend(&parts[0]);
-        let joined = Tensor::cat(&[&attended, &parts[1]], 1).relu();
+    fn forward(&self, x: Tensor) -> Tensor {
+        let joined = {
+            let parts = x.split_with_sizes([self.partial, self.channels - self.partial], 1);
+            let attended = self.attend(&parts[0]);
+            Tensor::cat(&[&attended, &parts[1]], 1).relu()
+        };
         if taps::recording() {
             self.out.see(&self.proj.forward(&joined));
         }
@@ -226,8 +229,8 @@ impl Block {
     fn forward(&self, x: &Tensor) -> Tensor {
         let x = self.conv.forward(x);
         match &self.mixer {
-            Some(mixer) => self.ffn.forward(&mixer.forward(&x)),
-            None => self.ffn.forward(&x),
+            Some(mixer) => self.ffn.forward(mixer.forward(x)),
+            None => self.ffn.forward(x),
         }
     }
 
@@ -300,9 +303,9 @@ impl Downsample {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let x = self.before.1.forward(&self.before.0.forward(x));
+        let x = self.before.1.forward(self.before.0.forward(x));
         let x = self.merging.forward(&x);
-        self.after.1.forward(&self.after.0.forward(&x))
+        self.after.1.forward(self.after.0.forward(&x))
     }
 
     fn fuse(&mut self) {

@@ -1,5 +1,5 @@
 //! Connectivity-masked attention against dense attention at the size of one layer of DeiT-S (N = 197, 6 heads of 64),
-//! one libtorch thread: `cargo bench -p zoo-ops --bench connectivity`.
+//! `ZOO_THREADS=1 cargo bench -p zoo-ops --bench connectivity`.
 //!
 //! `dense` is libtorch's streaming scaled-dot-product attention. `masked` is the composed form, predictor included, as
 //! it runs after `fuse()` without the kernel; `kernel` is the fused form, predictor included.
@@ -7,7 +7,9 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor, nn};
 use zoo_ops::connectivity::{ConnectivityConfig, ConnectivityPredictor, Keep};
-use zoo_ops::{dense_attention, inference_mode};
+use zoo_ops::inference_mode;
+
+mod common;
 
 const TOKENS: i64 = 197;
 const SCALE: f64 = 0.125;
@@ -44,13 +46,13 @@ fn heads(batch: i64, kind: Kind) -> [Tensor; 3] {
 }
 
 fn layer(c: &mut Criterion) {
-    tch::set_num_threads(1);
+    common::set_threads();
     for kind in [Kind::Float, Kind::BFloat16] {
         for batch in [1, 8] {
             let mut group = c.benchmark_group(format!("{kind:?}/batch {batch}"));
             let [q, k, v] = heads(batch, kind);
             group.bench_function("dense", |b| {
-                b.iter(|| inference_mode(|| dense_attention(&q, &k, &v, SCALE, true)));
+                b.iter(|| inference_mode(|| common::streaming(&q, &k, &v, SCALE)));
             });
             for kept in [20, 50, 99] {
                 let predictor = predictor(Keep::Largest(kept));

@@ -8,8 +8,8 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use zoo_ops::{
-    AggregatedAttention, AggregatedTerms, AggregatedTokens, dense_attention, gate_heads,
-    gated_attention, inference_mode,
+    AggregatedAttention, AggregatedTerms, AggregatedTokens, gate_heads, gated_attention,
+    inference_mode,
 };
 
 mod common;
@@ -42,7 +42,7 @@ fn vit(c: &mut Criterion) {
         let [q, k, v] = [&qkv[0], &qkv[1], &qkv[2]];
         let all = gates(batch, 197, 12, 100);
         group.bench_function("dense", |b| {
-            b.iter(|| inference_mode(|| gate_heads(&dense_attention(q, k, v, 0.125, true), &all)));
+            b.iter(|| inference_mode(|| gate_heads(&common::streaming(q, k, v, 0.125), &all)));
         });
         for share in SHARES {
             let gates = gates(batch, 197, 12, share);

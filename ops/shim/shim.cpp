@@ -75,14 +75,19 @@ Tensor *zoo_onednn_conv(const Tensor *x, const Tensor *packed, const Tensor *bia
   });
 }
 
+// Into `other` where nobody but the caller holds its memory, else into a copy. The operator that leaves `other` alone copies
+// it too, but to the plain format whatever it was, which costs many times what the convolution does.
 Tensor *zoo_onednn_conv_add(const Tensor *x, const Tensor *other, const Tensor *packed, const Tensor *bias, const ZooConv *c,
                             const char *activation) {
   return guarded([&] {
-    static auto op = find<Tensor(const Tensor &, const Tensor &, const Tensor &, const OptTensor &, IntArrayRef, IntArrayRef,
-                                 IntArrayRef, int64_t, std::string_view, std::optional<at::Scalar>, OptText, Scalars, OptText)>(
-        "mkldnn::_convolution_pointwise", "binary");
+    static auto op = find<Tensor &(Tensor &, const Tensor &, const Tensor &, const OptTensor &, IntArrayRef, IntArrayRef,
+                                   IntArrayRef, int64_t, std::string_view, std::optional<at::Scalar>, OptText, Scalars, OptText)>(
+        "mkldnn::_convolution_pointwise_", "binary");
     static const Scalars none;
-    return op.call(*x, *other, *packed, optional(bias), IntArrayRef(c->padding, 2), IntArrayRef(c->stride, 2),
+    const auto format = x->suggest_memory_format();
+    const bool own = other->use_count() == 1 && other->storage().use_count() == 1 && other->is_contiguous(format);
+    Tensor sum = own ? *other : other->clone(format);
+    return op.call(sum, *x, *packed, optional(bias), IntArrayRef(c->padding, 2), IntArrayRef(c->stride, 2),
                    IntArrayRef(c->dilation, 2), c->groups, "add", std::nullopt,
                    activation ? OptText(activation) : std::nullopt, none, std::nullopt);
   });

@@ -1,22 +1,47 @@
 //! Multi-head self-attention over tokens, dense.
 
-use crate::{Derived, LayerNorm, Linear, gate_heads, gated_attention, onednn, work};
+use crate::grouped_attention::{self, Bias, Pattern, Tiles};
+use crate::{Derived, LayerNorm, Linear, Regions, gate_heads, gated_attention, onednn, work};
 use tch::{Device, Kind, Tensor, nn};
 
 /// softmax(q k^T * scale) v with queries [B, H, M, D], keys and values [B, H, N, D]; gives [B, H, M, D].
 ///
-/// `fused` allows libtorch's streaming kernel, which never holds the M x N map, where it applies (CPU in f32 and bf16,
-/// CUDA except f64, no gradient).
+/// `fused` allows kernels that never hold the M x N map where they apply: ours on the CPU in f32, libtorch's on the CPU in bf16
+/// and on CUDA except in f64; without gradients.
 pub fn dense_attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, fused: bool) -> Tensor {
     if fused && streaming_applies(q) {
         let pairs = pairs_of(q, k);
         work::attention(q, v, pairs, pairs);
+        if q.kind() == Kind::Float && grouped_attention::applies(&[q, k, v]) {
+            return attend_to_all(q, k, v, scale);
+        }
         return Tensor::scaled_dot_product_attention::<Tensor>(
             q, k, v, None, 0.0, false, scale, false,
         );
     }
     let scores = work::matmul(&(q * scale), &k.transpose(-2, -1));
     work::matmul(&scores.softmax(-1, None::<Kind>), v)
+}
+
+/// [`dense_attention`] by the kernel of grouped attention, with one group.
+fn attend_to_all(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Tensor {
+    let on_map = |t: &Tensor| match t.stride().last() {
+        Some(1) => t.transpose(1, 2).unsqueeze(1),
+        _ => t.contiguous().transpose(1, 2).unsqueeze(1),
+    };
+    let tiles = |t: &Tensor| Tiles::from(Regions::whole([1, t.size()[2]]));
+    let pattern = Pattern {
+        queries: tiles(q),
+        keys: tiles(k),
+        index: None,
+        scale,
+        bias: Bias::None,
+        gates: None,
+    };
+    grouped_attention::attend(&on_map(q), &on_map(k), &on_map(v), &pattern)
+        .squeeze_dim(1)
+        .unflatten(2, [q.size()[1], v.size()[3]])
+        .transpose(1, 2)
 }
 
 /// Pairs of a query and a key, queries [.., M, D] and keys [.., N, D].

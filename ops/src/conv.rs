@@ -146,8 +146,9 @@ impl Conv2d {
         activation.apply(self.composed(x, &weight, bias.as_ref()))
     }
 
-    /// `activation(forward(x) + residual)`, as one kernel where that exists.
-    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, activation: Activation) -> Tensor {
+    /// `activation(forward(x) + residual)`, as one kernel where that exists; into the residual's memory where nobody else
+    /// holds it.
+    pub fn forward_add(&self, x: &Tensor, residual: Tensor, activation: Activation) -> Tensor {
         let weight = self.weight.like(x);
         let bias = self.bias.as_ref().map(|b| b.like(x));
         if self.fused && onednn::applies(x) {
@@ -171,7 +172,7 @@ impl Conv2d {
     pub fn forward_spikes_add(&self, x: &Tensor, residual: &Tensor) -> Tensor {
         match self.sums(x, Some(residual), When::Quicker) {
             Some(y) => y,
-            None => self.forward_add(x, residual, Activation::None),
+            None => self.forward_add(x, residual.shallow_clone(), Activation::None),
         }
     }
 
@@ -323,7 +324,7 @@ impl ConvBn {
     }
 
     /// `activation(forward(x) + residual)`.
-    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, activation: Activation) -> Tensor {
+    pub fn forward_add(&self, x: &Tensor, residual: Tensor, activation: Activation) -> Tensor {
         match &self.norm {
             Some(norm) => activation.apply(residual + norm.forward(&self.conv.forward(x))),
             None => self.conv.forward_add(x, residual, activation),
@@ -341,7 +342,7 @@ impl ConvBn {
     /// `forward(x) + residual` of what may be spikes.
     pub fn forward_spikes_add(&self, x: &Tensor, residual: &Tensor) -> Tensor {
         match &self.norm {
-            Some(_) => self.forward_add(x, residual, Activation::None),
+            Some(_) => self.forward_add(x, residual.shallow_clone(), Activation::None),
             None => self.conv.forward_spikes_add(x, residual),
         }
     }
@@ -368,5 +369,33 @@ impl ConvBn {
     /// The convolution, for further folding after [`ConvBn::fuse`].
     pub fn conv_mut(&mut self) -> &mut Conv2d {
         &mut self.conv
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn a_residual_gives_its_memory_where_it_is_the_last_to_hold_it() {
+        let _no_grad = tch::no_grad_guard();
+        let vs = nn::VarStore::new(Device::Cpu);
+        let mut conv = Conv2d::new(vs.root(), 8, 8, ConvConfig::same(3));
+        let map = || crate::channels_last(&Tensor::randn([2, 8, 5, 7], (Kind::Float, Device::Cpu)));
+        let (x, residual) = (map(), map());
+        let before = residual.copy();
+        let expected = conv.forward_add(&x, residual.shallow_clone(), Activation::Relu);
+        conv.fuse();
+        let kept = conv.forward_add(&x, residual.shallow_clone(), Activation::Relu);
+        assert!(
+            residual.equal(&before),
+            "a residual that is still held was overwritten"
+        );
+        assert!(kept.allclose(&expected, 1e-5, 1e-5, false));
+        let memory = residual.data_ptr();
+        let given = conv.forward_add(&x, residual, Activation::Relu);
+        assert!(given.equal(&kept));
+        assert_eq!(given.data_ptr(), memory);
     }
 }

@@ -91,7 +91,7 @@ impl LargeKernel {
             LargeKernel::Merged(conv) => conv.forward(x),
             LargeKernel::Separate { whole, dilated } => {
                 dilated.iter().fold(whole.forward(x), |sum, branch| {
-                    branch.forward_add(x, &sum, Activation::None)
+                    branch.forward_add(x, sum, Activation::None)
                 })
             }
         }

@@ -169,9 +169,11 @@ pub(crate) fn conv(
 }
 
 /// `activation(conv(x) + bias + other)` with a packed weight; only `None` and `Relu` are fused by oneDNN.
+///
+/// The result is in `other`'s memory where nobody else holds it.
 pub(crate) fn conv_add(
     x: &Tensor,
-    other: &Tensor,
+    other: Tensor,
     packed: &Tensor,
     bias: Option<&Tensor>,
     geometry: &Geometry,
@@ -183,10 +185,10 @@ pub(crate) fn conv_add(
         other => (None, other),
     };
     // SAFETY: live tensors and NUL-terminated literals.
-    let y = take("mkldnn::_convolution_pointwise.binary", unsafe {
+    let y = take("mkldnn::_convolution_pointwise_.binary", unsafe {
         zoo_onednn_conv_add(
             raw(x),
-            raw(other),
+            raw(&other),
             raw(packed),
             raw_option(bias),
             geometry,

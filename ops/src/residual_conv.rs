@@ -25,7 +25,8 @@ impl ResidualConv {
         if self.residual_folded {
             self.conv.forward(x)
         } else {
-            self.conv.forward_add(x, x, Activation::None)
+            self.conv
+                .forward_add(x, x.shallow_clone(), Activation::None)
         }
     }
 

@@ -23,11 +23,10 @@ impl Lepe {
     }
 
     /// `attended` + conv(`x`), both [B, H, W, C].
-    fn add(&self, x: &Tensor, attended: &Tensor) -> Tensor {
-        let sum = self
-            .0
-            .forward_add(&image(x), &image(attended), Activation::None);
-        tokens(&sum)
+    fn add(&self, x: &Tensor, attended: Tensor) -> Tensor {
+        let residual = image(&attended);
+        drop(attended);
+        tokens(&self.0.forward_add(&image(x), residual, Activation::None))
     }
 }
 
@@ -86,7 +85,7 @@ impl RoutedAttention {
             fused: self.fused,
         };
         let attended = attention.forward(&qkv[0], &qkv[1], &qkv[2], Some(&index));
-        let out = self.lepe.add(&qkv[2], &attended);
+        let out = self.lepe.add(&qkv[2], attended);
         self.wo.forward(&crop(&out, map))
     }
 
@@ -159,7 +158,7 @@ impl GlobalAttention {
             Form::Pyramid | Form::Stl => x,
             Form::StlNchw => &qkv[2],
         };
-        self.proj.forward(&self.lepe.add(enhanced, &attended))
+        self.proj.forward(&self.lepe.add(enhanced, attended))
     }
 
     fn fuse(&mut self) {

@@ -101,7 +101,7 @@ impl FeedForward {
         }
     }
 
-    fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Tensor {
+    fn forward_add(&self, x: &Tensor, residual: Tensor) -> Tensor {
         self.reduce
             .forward_add(&self.hidden(x), residual, Activation::None)
     }
@@ -161,7 +161,7 @@ impl RepConvBlock {
         let y = self.se.forward(&y);
         let y = match &self.shortcut {
             Some(scale) => scale.add(&self.mlp.forward(&y), &x),
-            None => self.mlp.forward_add(&y, &x),
+            None => self.mlp.forward_add(&y, x),
         };
         self.out.see(&y);
         y
@@ -274,9 +274,7 @@ impl DynamicConvBlock {
         let gate = self.gate.forward_then(&x, Activation::Silu);
         let lepe = self.lepe.forward(&x);
         let mixed = self.mixing.forward(&x, f);
-        let sum = self
-            .dyconv_proj
-            .forward_add(&mixed, &lepe, Activation::None);
+        let sum = self.dyconv_proj.forward_add(&mixed, lepe, Activation::None);
         self.proj.forward(&(gate * self.se.forward(&sum)))
     }
 

@@ -208,7 +208,7 @@ impl FeedForward {
         let [up_lif, conv_lif, down_lif] = &self.lifs;
         let wide = self.up.forward_spikes(&up_lif.forward(x, time));
         let spikes = conv_lif.forward(&wide, time);
-        let wide = self.conv.forward_add(&spikes, &wide, Activation::None);
+        let wide = self.conv.forward_add(&spikes, wide, Activation::None);
         let spikes = down_lif.forward(&wide, time);
         self.down.forward_spikes_add(&spikes, x)
     }

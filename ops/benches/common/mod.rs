@@ -1,4 +1,7 @@
-//! What benchmarks share: threads, and the memory that a computation takes.
+//! What benchmarks share: threads, libtorch's attention, and the memory that a computation takes.
+
+// Every benchmark uses a part.
+#![allow(dead_code)]
 
 use std::fs;
 use tch::Tensor;
@@ -7,6 +10,12 @@ use tch::Tensor;
 pub fn set_threads() {
     let threads = std::env::var("ZOO_THREADS").ok();
     tch::set_num_threads(threads.and_then(|n| n.parse().ok()).unwrap_or(1));
+}
+
+/// libtorch's streaming attention of [B, heads, N, D].
+pub fn streaming(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Tensor {
+    let mask = None::<&Tensor>;
+    Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale, false)
 }
 
 unsafe extern "C" {

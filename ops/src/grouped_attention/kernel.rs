@@ -74,14 +74,13 @@ impl Tile {
         let width = self.dim;
         let padded = self.queries.next_multiple_of(4);
         for first in (0..padded).step_by(4) {
-            let rows: [&[f32]; 4] = std::array::from_fn(|i| &rows[(first + i) * width..][..width]);
+            let four = &rows[first * width..][..4 * width];
+            let (low, high) = four.split_at(2 * width);
+            let ((a, b), (c, d)) = (low.split_at(width), high.split_at(width));
             let strip = &mut self.q[first / STRIP * STRIP * width..][..STRIP * width];
-            for (d, column) in strip.chunks_exact_mut(STRIP).enumerate() {
-                let four = std::array::from_fn(|i| rows[i][d] * scale);
-                let to: &mut [f32; 4] = (&mut column[first % STRIP..][..4])
-                    .try_into()
-                    .expect("four queries");
-                *to = four;
+            for (i, column) in strip.chunks_exact_mut(STRIP).enumerate() {
+                let to = &mut column[first % STRIP..][..4];
+                to.copy_from_slice(&[a[i] * scale, b[i] * scale, c[i] * scale, d[i] * scale]);
             }
         }
     }
