@@ -29,4 +29,4 @@ pub use variant::{
     BuildOptions, CIFAR_10, IMAGENET, IMAGENET_1K, Interpolation, KeyMapRules, Preprocessing,
     Reported, SpikingOptions, TimeForm, UnknownTimeForm, Variant, WeightFile,
 };
-pub use zoo_ops::spiking::NeuronKind;
+pub use zoo_ops::spiking::{Encoding, NeuronKind};

@@ -4,7 +4,7 @@ use crate::Backbone;
 use std::fmt;
 use std::str::FromStr;
 use tch::nn;
-use zoo_ops::spiking::NeuronKind;
+use zoo_ops::spiking::{Encoding, NeuronKind};
 
 /// How the resize of the evaluation transform interpolates (Pillow's antialiased filters).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,8 @@ pub struct SpikingOptions {
     pub steps: Option<i64>,
     /// In which order the time steps are taken.
     pub time: TimeForm,
+    /// How an image becomes a sequence over time; networks of recorded sequences ignore it.
+    pub encoding: Encoding,
 }
 
 /// The order in which a spiking network takes its time steps; both give the same numbers.

@@ -5,7 +5,7 @@ use crate::{Device, LIBTORCH_VERSION, Precision, Session, SessionError};
 use std::fmt;
 use std::str::FromStr;
 use tch::Tensor;
-use zoo_backbones::{InputForm, TimeForm};
+use zoo_backbones::{Encoding, InputForm, TimeForm};
 
 /// An engine by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -127,6 +127,9 @@ impl Engine for Session {
         let spiking = &options.spiking;
         form.extend(spiking.neuron.map(|neuron| format!("neuron {neuron}")));
         form.extend(spiking.steps.map(|steps| format!("{steps} steps")));
+        if spiking.encoding != Encoding::Direct {
+            form.push(format!("encoding {}", spiking.encoding));
+        }
         if self.variant().family == "step" || spiking.time != TimeForm::default() {
             form.push(format!("time {}", spiking.time));
         }

@@ -45,14 +45,15 @@ pub fn exported(variant: &'static Variant, run: &ModelArguments) -> Result<PathB
 /// `~/.cache/zoo/onnx/MODEL-HASH.onnx`; the hash is that of everything the graph depends on.
 fn cache_file(variant: &Variant, run: &ModelArguments, weights: &str) -> Result<PathBuf> {
     let settings = format!(
-        "{} {} {weights} {:?} {} {:?} {:?} {}",
+        "{} {} {weights} {:?} {} {:?} {:?} {} {}",
         program(),
         variant.name,
         run.classes,
         run.no_fuse,
         run.neuron,
         run.time_steps,
-        run.time_form
+        run.time_form,
+        run.encoding
     );
     let hash: String = Sha256::digest(settings.as_bytes())
         .iter()

@@ -4,7 +4,7 @@ use super::engine::{EngineArguments, EngineChoice};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use zoo::backbones::{
-    self, Interpolation, NeuronKind, Preprocessing, SpikingOptions, TimeForm, Variant,
+    self, Encoding, Interpolation, NeuronKind, Preprocessing, SpikingOptions, TimeForm, Variant,
 };
 use zoo::images::Transform;
 use zoo::runtime::{Device, EngineName, Head, Options, Precision, Session, WeightsSource};
@@ -47,6 +47,10 @@ pub struct ModelArguments {
     /// Time steps of a spiking network. Default: as published. Others ignore it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1024))]
     pub time_steps: Option<i64>,
+    /// How an image becomes a sequence over time, for spiking networks of images: direct, rate, rate:SEED, ttfs or phase.
+    /// All but direct read the preprocessed values as intensities in [0, 1] (docs/spiking.md).
+    #[arg(long, value_name = "NAME", default_value = "direct")]
+    pub encoding: Encoding,
     /// In which order a spiking network takes its time steps: folded (all steps of a layer at once), stepwise (memory
     /// does not grow with the number of steps), or auto, the faster of them. Both give the same numbers.
     #[arg(long, value_name = "FORM", default_value = "auto")]
@@ -83,6 +87,7 @@ impl ModelArguments {
         line.extend(self.classes.map(|n| format!("--classes={n}")));
         line.extend(self.neuron.map(|n| format!("--neuron={n}")));
         line.extend(self.time_steps.map(|n| format!("--time-steps={n}")));
+        line.push(format!("--encoding={}", self.encoding));
         line.push(format!("--time-form={}", self.time_form));
         line.extend(self.engine.command_line());
         line
@@ -122,6 +127,7 @@ impl ModelArguments {
                 neuron: self.neuron,
                 steps: self.time_steps,
                 time: self.time_form,
+                encoding: self.encoding,
             },
             ..Options::default()
         }

@@ -4,7 +4,7 @@ use super::time::Time;
 use crate::{Backbone, BuildOptions, InputForm, Stage, TimeForm};
 use std::fmt::Debug;
 use tch::{Device, Kind, Tensor};
-use zoo_ops::spiking::NeuronConfig;
+use zoo_ops::spiking::{Encoding, NeuronConfig};
 use zoo_ops::{taps, tracing, work};
 
 /// A network of spiking layers between its first currents and its pooled features.
@@ -77,6 +77,7 @@ pub(super) struct OverTime<N> {
     network: N,
     steps: i64,
     form: TimeForm,
+    encoding: Encoding,
     stepwise: bool,
 }
 
@@ -88,6 +89,7 @@ impl<N: Network> OverTime<N> {
             network,
             steps: neuron.steps,
             form: options.spiking.time,
+            encoding: options.spiking.encoding,
         }
     }
 
@@ -117,6 +119,10 @@ impl<N: Network> OverTime<N> {
     fn currents(&self, x: &Tensor) -> ByTime {
         match self.network.encode(x, self.steps) {
             ByTime::Each(x) => ByTime::Each(self.network.currents(&x)),
+            ByTime::Same(x) if self.encoding != Encoding::Direct => {
+                let encoded = self.encoding.encode(&x, self.steps);
+                ByTime::Each(self.network.currents(&encoded))
+            }
             // The work of the published form is recorded, which repeats the image.
             ByTime::Same(x) if work::recording() => {
                 let repeated = Time::folded(self.steps).repeat(&x);

@@ -18,6 +18,7 @@ fn options(neuron: NeuronKind, steps: i64, time: TimeForm) -> BuildOptions {
             neuron: Some(neuron),
             steps: Some(steps),
             time,
+            ..SpikingOptions::default()
         },
     }
 }
@@ -85,6 +86,61 @@ fn all_steps_at_once_and_one_by_one_give_the_same_numbers() {
                 );
                 assert!(apart(a, b) < 1e-9, "{}", variant.name);
             }
+        }
+    }
+}
+
+#[test]
+fn encodings_give_the_currents_of_every_step() {
+    let variant = &super::VARIANTS[0];
+    let logits = |encoding: &str, time| {
+        let mut options = options(NeuronKind::Lif, 4, time);
+        options.spiking.encoding = encoding.parse().expect("an encoding");
+        let (_vs, net) = network(variant, &options);
+        let x = inputs(net.as_ref(), variant).abs() / 2.0;
+        tch::no_grad(|| net.logits(&x))
+    };
+    let direct = logits("direct", TimeForm::Folded);
+    for encoding in ["rate:7", "ttfs", "phase"] {
+        let folded = logits(encoding, TimeForm::Folded);
+        let stepwise = logits(encoding, TimeForm::Stepwise);
+        let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+        assert!(apart(&folded, &stepwise) < 1e-9, "{encoding}");
+        assert!(apart(&folded, &direct) > 1e-6, "{encoding} changes nothing");
+        assert!(
+            folded.equal(&logits(encoding, TimeForm::Folded)),
+            "{encoding}"
+        );
+    }
+}
+
+#[test]
+fn every_network_takes_every_neuron() {
+    const NEURONS: [&str; 14] = [
+        "if",
+        "lif",
+        "lif-braincog",
+        "plif",
+        "eif",
+        "ilif",
+        "nilif",
+        "klif",
+        "clif",
+        "glif",
+        "psn",
+        "hdlif",
+        "izhikevich",
+        "hh",
+    ];
+    let every = crate::variants().filter(|v| v.name.starts_with("step-"));
+    for variant in every.filter(|v| !v.name.ends_with("imagenet") && v.params < 8_000_000) {
+        for neuron in NEURONS {
+            let neuron = neuron.parse().expect("a neuron");
+            let (_vs, net) = network(variant, &options(neuron, 2, TimeForm::Folded));
+            let x = inputs(net.as_ref(), variant);
+            let logits = tch::no_grad(|| net.logits(&x));
+            let finite = logits.isfinite().all().int64_value(&[]) == 1;
+            assert!(finite, "{} with {neuron}: {logits:?}", variant.name);
         }
     }
 }

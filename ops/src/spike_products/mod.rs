@@ -79,7 +79,7 @@ impl SpikeWeights {
             pack(x.values, Shape::rows(rows), [outputs, inputs], when)
         });
         let (plan, lists) = packed.as_ref()?;
-        if when == When::Quicker && !cost::pays(lists, plan, inputs, outputs) {
+        if when == When::Quicker && !cost::pays(lists, plan, [outputs, inputs]) {
             return None;
         }
         let weights = self.of(weight, [outputs, inputs, 1]);
@@ -116,7 +116,7 @@ impl SpikeWeights {
         let [outputs, inputs] = [0, 1].map(|i| number(kernel[i]));
         let pixels = x.permute([0, 2, 3, 1]).contiguous();
         let (plan, lists) = pack(&pixels, shape, [outputs, inputs], when)?;
-        if when == When::Quicker && !cost::pays(&lists, &plan, inputs, outputs) {
+        if when == When::Quicker && !cost::pays(&lists, &plan, [outputs, inputs]) {
             return None;
         }
         let weights = self.of(weight, [outputs, inputs, shape.taps[0] * shape.taps[1]]);
@@ -155,7 +155,7 @@ fn pack(
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
     let panels = outputs.div_ceil(kernel::PANEL);
     let plan = Plan::new(shape, shape.output()?, panels, threads);
-    if when == When::Quicker && cost::hopeless(&plan, inputs) {
+    if when == When::Quicker && cost::hopeless(&plan, [outputs, inputs]) {
         return None;
     }
     let x = x.contiguous();

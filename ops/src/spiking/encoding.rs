@@ -7,9 +7,10 @@ use tch::{Kind, Tensor};
 /// How an image with values in [0, 1] becomes T steps [T * B, ..], time slowest. As BrainCog's `Encoder` has them.
 ///
 /// All but `Direct` read the values as intensities: encode before normalising by mean and deviation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Encoding {
     /// The image itself in every step.
+    #[default]
     Direct,
     /// A spike with the pixel's probability, drawn anew in every step from this seed.
     Rate {
