@@ -3,7 +3,7 @@
 mod executed;
 mod from_graph;
 
-pub use executed::Executed;
+pub use executed::{Executed, Execution};
 pub use from_graph::graph_counts;
 
 use tch::Tensor;

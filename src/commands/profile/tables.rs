@@ -1,7 +1,6 @@
 //! A report in text.
 
-use super::{Arguments, By, Layer, Macs, Report};
-use crate::commands::energy;
+use super::{Arguments, By, Layer, Macs, Report, skipped};
 use crate::commands::output::{human, print, table};
 use anyhow::Result;
 use zoo::graph::cost::Work;
@@ -29,14 +28,13 @@ pub(super) fn print_report(arguments: &Arguments, report: &Report) -> Result<()>
     for line in comparison(&report.macs_of_an_image, report.complete) {
         print(line)?;
     }
-    let Some(estimates) = &report.energy else {
-        return Ok(());
-    };
-    print(match estimates.counts {
-        "graph" => "energy, ESTIMATED from the graph's counts (docs/energy.md):",
-        _ => "energy, ESTIMATED from the work on images (docs/energy.md):",
-    })?;
-    energy::print_summary(&estimates.summary)
+    if let Some(modules) = skipped::text(report.model, &report.macs_of_an_image.modules) {
+        print(modules)?;
+    }
+    match &report.energy {
+        Some(energies) => energies.print(),
+        None => Ok(()),
+    }
 }
 
 fn print_totals(report: &Report) -> Result<()> {
@@ -158,6 +156,12 @@ fn comparison(macs: &Macs, complete: bool) -> Vec<String> {
         );
     }
     lines.push(line);
+    if !ran.trained && skipped::skips(done) {
+        lines.push(
+            "            the weights are not trained: what they skip, route or fire means nothing"
+                .to_owned(),
+        );
+    }
     lines
 }
 
@@ -165,7 +169,7 @@ fn comparison(macs: &Macs, complete: bool) -> Vec<String> {
 mod tests {
     use super::super::{Claimed, Ran};
     use super::*;
-    use zoo::counting::Executed;
+    use zoo::counting::{Executed, Execution};
 
     #[test]
     fn claimed_counted_and_executed_stand_side_by_side() {
@@ -175,9 +179,12 @@ mod tests {
                 source: "the paper",
             }),
             counted: 2.413e8,
+            modules: Vec::new(),
             executed: Some(Ran {
                 data: "drawn".to_owned(),
                 form: "fused",
+                trained: false,
+                execution: Execution::default(),
                 executed: Executed {
                     images: 2,
                     macs: 1e8,
@@ -194,6 +201,7 @@ mod tests {
             "executed  0.1000 G (fused form, mean of 2",
             "0.2000 G with nothing skipped",
             "50.0 % of the routed heads on",
+            "not trained",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
