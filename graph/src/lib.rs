@@ -8,6 +8,7 @@ mod checks;
 pub mod cost;
 mod diagram;
 mod ffi;
+mod foreign;
 mod graph;
 mod import;
 mod merge;

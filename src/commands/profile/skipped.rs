@@ -44,14 +44,16 @@ pub(super) fn skips(executed: &Executed) -> bool {
 type Column = (&'static str, fn(&Executed) -> Option<String>);
 
 const COLUMNS: [Column; 6] = [
-    ("executed", |e| Some(human(e.macs.round() as u64))),
+    ("executed", |e| {
+        Some(human((e.macs - e.summed).round() as u64))
+    }),
     ("nothing skipped", |e| {
         (e.dense != e.macs).then(|| human(e.dense.round() as u64))
     }),
     ("not of zeros", |e| {
         e.firing_rate.map(|_| human(e.nonzero.round() as u64))
     }),
-    ("sums instead", |e| {
+    ("and sums", |e| {
         (e.summed > 0.0).then(|| human(e.additions.round() as u64))
     }),
     ("heads on", |e| e.heads_on.map(percent)),

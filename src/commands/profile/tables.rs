@@ -12,7 +12,7 @@ const WORK: [&str; 5] = ["MACs", "elementwise", "read", "written", "live"];
 pub(super) fn print_report(arguments: &Arguments, report: &Report) -> Result<()> {
     let [height, width] = report.input;
     print(format!(
-        "{} ({} form), batch {}, input {height}x{width}: {} parameters, {} other tensors' elements",
+        "{} ({} form), batch {}, input {height}x{width}: {} parameters, {} elements of buffers",
         report.model,
         report.form,
         report.batch,
@@ -41,13 +41,13 @@ fn print_totals(report: &Report) -> Result<()> {
     let work = &report.total;
     let at_least = if report.complete { "" } else { "at least " };
     print(format!(
-        "total: {at_least}{} MACs, {at_least}{} elementwise operations, {at_least}{}B read, {at_least}{}B written; activations take \
-         {at_least}{}B at once",
+        "total: {at_least}{} MACs, {at_least}{} elementwise operations, {at_least}{} read, {at_least}{} written; activations take \
+         {at_least}{} at once (live)",
         human(work.macs),
         human(work.elementwise),
-        human(work.read),
-        human(work.written),
-        human(work.live)
+        bytes(work.read),
+        bytes(work.written),
+        bytes(work.live)
     ))?;
     for (kind, count) in &report.unknown {
         print(format!("not counted, no rule: {kind} ({count})"))?;
@@ -102,13 +102,6 @@ fn short(kind: &str) -> String {
 
 fn columns(work: &Work) -> [String; 5] {
     let show = |n: u64| if n == 0 { "-".to_owned() } else { human(n) };
-    let bytes = |n: u64| {
-        if n == 0 {
-            "-".to_owned()
-        } else {
-            human(n) + "B"
-        }
-    };
     [
         show(work.macs),
         show(work.elementwise),
@@ -116,6 +109,15 @@ fn columns(work: &Work) -> [String; 5] {
         bytes(work.written),
         bytes(work.live),
     ]
+}
+
+/// `44.9 MB`, `768 B`.
+fn bytes(n: u64) -> String {
+    match n {
+        0 => "-".to_owned(),
+        1..1_000 => format!("{n} B"),
+        _ => human(n) + "B",
+    }
 }
 
 /// Claimed, counted and executed MACs of an image, a line each.
@@ -137,7 +139,7 @@ fn comparison(macs: &Macs, complete: bool) -> Vec<String> {
     let done = &ran.executed;
     let mut line = format!(
         "  executed  {} ({} form, mean of {} from: {})",
-        giga(done.macs),
+        giga(done.macs - done.summed),
         ran.form,
         done.images,
         ran.data
@@ -145,13 +147,20 @@ fn comparison(macs: &Macs, complete: bool) -> Vec<String> {
     if done.macs != done.dense {
         line += &format!("; {} with nothing skipped", giga(done.dense));
     }
+    if done.summed > 0.0 {
+        line += &format!(
+            "; {} more as {} additions of spikes",
+            giga(done.summed),
+            giga(done.additions)
+        );
+    }
     if let Some(on) = done.heads_on {
         line += &format!("; {:.1} % of the routed heads on", 100.0 * on);
     }
     if let Some(rate) = done.firing_rate {
         let nonzero = giga(done.nonzero);
         line += &format!(
-            "; {nonzero} of them of a spike or number that is not zero, firing rate {:.2} %",
+            "; {nonzero} of all of a spike or number that is not zero, firing rate {:.2} %",
             100.0 * rate
         );
     }
