@@ -245,9 +245,20 @@ bool zoo_graph_run(Recorded *recorded, size_t value) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     const Node *node = recorded->values[value]->node();
+    // The value may be one of a list's, which the node before gives.
+    const Node *unpack = nullptr;
+    if (node->kind() == prim::ListUnpack || node->kind() == prim::TupleUnpack) {
+      unpack = node;
+      node = unpack->input()->node();
+    }
     Stack stack;
     for (const Value *input : node->inputs()) stack.push_back(evaluate(*recorded, input));
     node->getOperation()(stack);
+    if (unpack) {
+      c10::IValue items = stack.at(0);
+      stack = items.isTuple() ? items.toTuple()->elements().vec() : items.toListRef().vec();
+      node = unpack;
+    }
     TORCH_CHECK(stack.size() == node->outputs().size(), "outputs of ", node->kind().toQualString());
     for (size_t i = 0; i < stack.size(); i++) recorded->known[node->outputs()[i]] = stack[i];
     return true;

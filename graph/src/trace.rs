@@ -111,9 +111,10 @@ pub fn trace(
     params.sort_by(|(a, _), (b, _)| a.cmp(b));
     let [first, second, third] = BATCHES;
     let device = store.device();
-    // Untraced first, so that tables which a model keeps once they are made are constants at every batch.
-    run(&examples(inputs, first, device), &forward)?;
     let at = |batch| trace_at(&examples(inputs, batch, device), inputs, &params, &forward);
+    // Once for nothing, so that tables which a model keeps once they are made are constants at every batch; traced, since
+    // models may take another way untraced (kernels).
+    at(first)?;
     let traces = [at(first)?, at(second)?];
     checks::confirm(&traces, &at(third)?, BATCHES)?;
     let (mut graph, tensors) = merge::merge(traces, [first, second], inputs.len(), &params)?;

@@ -133,6 +133,25 @@ fn a_number_read_from_a_parameter() {
 }
 
 #[test]
+fn parts_of_a_parameter_are_constants() {
+    let store = nn::VarStore::new(Device::Cpu);
+    let table = store.root().ones("table", &[3, 6]);
+    let input = Input {
+        name: "x".to_owned(),
+        shape: vec![2],
+        kind: Kind::Float,
+    };
+    let forward = |x: &[Tensor]| {
+        let parts = table.split_with_sizes([4i64, 2], -1);
+        let sum = parts[0].sum(None::<Kind>);
+        vec![&x[0] * &parts[1].select(0, 1) + sum]
+    };
+    let graph = trace(&store, &[input], forward).unwrap().graph;
+    let kinds: Vec<_> = graph.nodes.iter().map(|n| n.kind.as_str()).collect();
+    assert_eq!(kinds, ["aten::mul", "aten::add"]);
+}
+
+#[test]
 fn a_way_that_depends_on_the_batch() {
     let remedy = ["another batch", "size of the batch"];
     let error = refused(&remedy, |y| match y.size()[0] {

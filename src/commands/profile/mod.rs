@@ -190,8 +190,7 @@ fn report(
 ) -> Result<Report> {
     let variant = session.variant();
     let costs = graph.costs(arguments.batch);
-    let published = size == variant.build_options().size;
-    let claimed = variant.reported_macs().filter(|_| published);
+    let claimed = figures::claimed(variant, size);
     let ran = match arguments.limit {
         0 => None,
         _ => Some(run::run(arguments, variant)?),
