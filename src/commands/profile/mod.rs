@@ -182,6 +182,11 @@ fn input_size(arguments: &Arguments, variant: &Variant) -> [i64; 2] {
     asked_size(arguments).unwrap_or_else(|| variant.build_options().size)
 }
 
+/// Whether the head and the time steps are those of the claims.
+fn as_published(arguments: &Arguments) -> bool {
+    arguments.run.classes.is_none() && arguments.run.time_steps.is_none()
+}
+
 fn report(
     arguments: &Arguments,
     session: &Session,
@@ -190,7 +195,7 @@ fn report(
 ) -> Result<Report> {
     let variant = session.variant();
     let costs = graph.costs(arguments.batch);
-    let claimed = figures::claimed(variant, size);
+    let claimed = figures::claimed(variant, size).filter(|_| as_published(arguments));
     let ran = match arguments.limit {
         0 => None,
         _ => Some(run::run(arguments, variant)?),

@@ -63,6 +63,13 @@ pub(super) fn each(
 ) -> Result<String> {
     let rgb = session.input_form() == InputForm::Images && session.input_channels() == 3;
     if !rgb {
+        anyhow::ensure!(
+            arguments.images.is_none(),
+            "{} takes {} of {} channels, not images: leave --images away",
+            session.variant().name,
+            session.input_form(),
+            session.input_channels()
+        );
         let x = energy::formula_input(session);
         f(&x, 1)?;
         return Ok(format!("uniform random numbers {:?}", x.size()));

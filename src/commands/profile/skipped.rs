@@ -41,23 +41,33 @@ pub(super) fn skips(executed: &Executed) -> bool {
 }
 
 /// A figure of a module.
-type Column = (&'static str, fn(&Executed) -> Option<String>);
+type Column = (&'static str, &'static str, fn(&Executed) -> Option<String>);
 
 const COLUMNS: [Column; 6] = [
-    ("executed", |e| {
+    ("executed", "products that were multiplied", |e| {
         Some(human((e.macs - e.summed).round() as u64))
     }),
-    ("nothing skipped", |e| {
-        (e.dense != e.macs).then(|| human(e.dense.round() as u64))
+    (
+        "unskipped",
+        "the same products if nothing were skipped",
+        |e| (e.dense != e.macs).then(|| human(e.dense.round() as u64)),
+    ),
+    (
+        "not of zeros",
+        "those with a left operand that is not zero",
+        |e| e.firing_rate.map(|_| human(e.nonzero.round() as u64)),
+    ),
+    (
+        "and sums",
+        "additions of spikes in the place of products",
+        |e| (e.summed > 0.0).then(|| human(e.additions.round() as u64)),
+    ),
+    ("heads on", "share of the routed heads that are on", |e| {
+        e.heads_on.map(percent)
     }),
-    ("not of zeros", |e| {
-        e.firing_rate.map(|_| human(e.nonzero.round() as u64))
+    ("firing rate", "mean of what neurons fire", |e| {
+        e.firing_rate.map(percent)
     }),
-    ("and sums", |e| {
-        (e.summed > 0.0).then(|| human(e.additions.round() as u64))
-    }),
-    ("heads on", |e| e.heads_on.map(percent)),
-    ("firing rate", |e| e.firing_rate.map(percent)),
 ];
 
 fn percent(share: f64) -> String {
@@ -68,15 +78,12 @@ fn percent(share: f64) -> String {
 pub(super) fn text(model: &str, modules: &[Module]) -> Option<String> {
     let rows = modules.iter().filter_map(|m| Some((m, m.executed?)));
     let rows: Vec<_> = rows.filter(|(_, executed)| skips(executed)).collect();
-    let any = |column: &&Column| {
-        rows.iter()
-            .any(|(_, executed)| column.1(executed).is_some())
-    };
+    let any = |(.., of): &&Column| rows.iter().any(|(_, executed)| of(executed).is_some());
     let columns: Vec<_> = COLUMNS.iter().filter(any).collect();
     if rows.is_empty() {
         return None;
     }
-    let names = columns.iter().map(|(name, _)| *name);
+    let names = columns.iter().map(|(name, ..)| *name);
     let header: Vec<&str> = ["MACs of one image", "counted"]
         .into_iter()
         .chain(names)
@@ -90,10 +97,14 @@ pub(super) fn text(model: &str, modules: &[Module]) -> Option<String> {
         let first = [path.to_owned(), human(module.counted.round() as u64)];
         let figures = columns
             .iter()
-            .map(|(_, of)| of(&executed).unwrap_or("-".to_owned()));
+            .map(|(.., of)| of(&executed).unwrap_or("-".to_owned()));
         lines.add_row(first.into_iter().chain(figures));
     }
-    Some(lines.to_string())
+    let legend = columns
+        .iter()
+        .map(|(name, what, _)| format!("{name}: {what}"));
+    let legend: Vec<String> = legend.collect();
+    Some(format!("{lines}\n{}", legend.join("; ")))
 }
 
 #[cfg(test)]
@@ -127,7 +138,7 @@ mod tests {
             !shown.contains("stem") && !shown.contains("firing"),
             "{shown}"
         );
-        for part in ["attn", "8.00 M", "25.0 %", "nothing skipped", "heads on"] {
+        for part in ["attn", "8.00 M", "25.0 %", "unskipped", "heads on: share"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
     }

@@ -1,6 +1,6 @@
 //! A report in text.
 
-use super::{Arguments, By, Layer, Macs, Report, skipped};
+use super::{Arguments, By, Layer, Macs, Ran, Report, skipped};
 use crate::commands::output::{human, print, table};
 use anyhow::Result;
 use zoo::graph::cost::Work;
@@ -133,50 +133,50 @@ fn comparison(macs: &Macs, complete: bool) -> Vec<String> {
         "  counted   {at_least}{} (the graph)",
         giga(macs.counted)
     ));
-    let Some(ran) = &macs.executed else {
-        return lines;
-    };
-    let done = &ran.executed;
-    let mut line = format!(
-        "  executed  {} ({} form, mean of {} from: {})",
-        giga(done.macs - done.summed),
-        ran.form,
-        done.images,
-        ran.data
-    );
-    if done.macs != done.dense {
-        line += &format!("; {} with nothing skipped", giga(done.dense));
+    if let Some(ran) = &macs.executed {
+        lines.extend(executed(ran));
     }
+    lines
+}
+
+/// What ran, on what, and what it skipped.
+fn executed(ran: &Ran) -> Vec<String> {
+    let giga = |n: f64| format!("{:.4} G", n / 1e9);
+    let done = &ran.executed;
+    let products = giga(done.macs - done.summed);
+    let mut lines = vec![format!("  executed  {products} ({} form)", ran.form)];
+    let mut more = |line: String| lines.push(format!("            {line}"));
     if done.summed > 0.0 {
-        line += &format!(
-            "; {} more as {} additions of spikes",
-            giga(done.summed),
-            giga(done.additions)
-        );
+        let (summed, additions) = (giga(done.summed), giga(done.additions));
+        more(format!(
+            "and {additions} additions of spikes in the place of {summed}"
+        ));
+    }
+    if done.macs != done.dense {
+        more(format!("{} if nothing were skipped", giga(done.dense)));
     }
     if let Some(on) = done.heads_on {
-        line += &format!("; {:.1} % of the routed heads on", 100.0 * on);
+        more(format!("{:.1} % of the routed heads on", 100.0 * on));
     }
     if let Some(rate) = done.firing_rate {
-        let nonzero = giga(done.nonzero);
-        line += &format!(
-            "; {nonzero} of all of a spike or number that is not zero, firing rate {:.2} %",
-            100.0 * rate
-        );
+        let (nonzero, rate) = (giga(done.nonzero), 100.0 * rate);
+        more(format!(
+            "{nonzero} have a left operand that is not zero; firing rate {rate:.2} %"
+        ));
     }
-    lines.push(line);
+    more(match done.images {
+        1 => format!("of one input: {}", ran.data),
+        n => format!("mean of {n} images: {}", ran.data),
+    });
     if !ran.trained && skipped::skips(done) {
-        lines.push(
-            "            the weights are not trained: what they skip, route or fire means nothing"
-                .to_owned(),
-        );
+        more("the weights are not trained: what they skip, route or fire means nothing".to_owned());
     }
     lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Claimed, Ran};
+    use super::super::Claimed;
     use super::*;
     use zoo::counting::{Executed, Execution};
 
@@ -207,8 +207,9 @@ mod tests {
         for part in [
             "claimed   0.241 G (the paper)",
             "counted   at least 0.2413 G",
-            "executed  0.1000 G (fused form, mean of 2",
-            "0.2000 G with nothing skipped",
+            "executed  0.1000 G (fused form)",
+            "mean of 2 images: drawn",
+            "0.2000 G if nothing were skipped",
             "50.0 % of the routed heads on",
             "not trained",
         ] {
