@@ -76,6 +76,16 @@ pub(crate) fn confirm(
             return Err(different(&a.kind, &p.0, &p.1, &r.1));
         }
     }
+    let values = [first, second, third].map(|trace| &trace.recorded.values);
+    for ((a, b), c) in values[0].iter().zip(values[1]).zip(values[2]) {
+        let (Some(p), Some(q), Some(r)) = (&a.shape, &b.shape, &c.shape) else {
+            continue;
+        };
+        if !all_continue([p, q, r], batches) {
+            let what = format!("a tensor has shapes {p:?}, {q:?} and {r:?}");
+            return Err(TraceError::Structure { what });
+        }
+    }
     for (value, constant) in &first.constants {
         let other = third.constants.get(value);
         if !other.is_some_and(|other| same(constant, other)) {
@@ -111,18 +121,21 @@ pub(crate) fn same(a: &tch::Tensor, b: &tch::Tensor) -> bool {
     a.size() == b.size() && a.kind() == b.kind() && a.equal(b)
 }
 
+/// Whether the third number goes on as the first two say.
+fn one_continues([a, b, c]: [i64; 3], batches: [i64; 3]) -> bool {
+    let size = Size::through([batches[0], batches[1]], [a, b]);
+    size.is_some_and(|size| size.at(batches[2]) == c)
+}
+
+fn all_continue([a, b, c]: [&[i64]; 3], batches: [i64; 3]) -> bool {
+    let mut numbers = a.iter().zip(b).zip(c);
+    a.len() == c.len() && numbers.all(|((a, b), c)| one_continues([*a, *b, *c], batches))
+}
+
 fn continues(args: [&Plain; 3], batches: [i64; 3]) -> bool {
-    let one = |numbers: [i64; 3]| {
-        let [a, b, c] = numbers;
-        let size = Size::through([batches[0], batches[1]], [a, b]);
-        size.is_some_and(|size| size.at(batches[2]) == c)
-    };
     match args {
-        [Plain::Int(a), Plain::Int(b), Plain::Int(c)] => one([*a, *b, *c]),
-        [Plain::Ints(a), Plain::Ints(b), Plain::Ints(c)] => {
-            let mut numbers = a.iter().zip(b).zip(c);
-            a.len() == c.len() && numbers.all(|((a, b), c)| one([*a, *b, *c]))
-        }
+        [Plain::Int(a), Plain::Int(b), Plain::Int(c)] => one_continues([*a, *b, *c], batches),
+        [Plain::Ints(a), Plain::Ints(b), Plain::Ints(c)] => all_continue([a, b, c], batches),
         // The merge compares the first two.
         [Plain::Float(a), _, Plain::Float(c)] => a == c || a.is_nan() && c.is_nan(),
         [a, _, c] => a == c,

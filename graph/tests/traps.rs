@@ -183,6 +183,16 @@ fn a_way_that_depends_on_the_batch() {
     );
 }
 
+/// As many elements as the numbers say: those of every second sample.
+#[test]
+fn a_shape_that_depends_on_the_input() {
+    let error = refused(&["another batch", "shapes [4], [4] and [8]"], |y| {
+        let half = y.ones_like().cumsum(0, None::<Kind>) / 2.0;
+        y.masked_select(&half.eq_tensor(&half.floor()))
+    });
+    assert!(matches!(error, TraceError::Structure { .. }), "{error:?}");
+}
+
 #[test]
 fn a_forward_pass_that_fails() {
     let error = refused(&["the forward pass failed", "head of 5"], |_| {
