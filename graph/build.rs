@@ -25,6 +25,8 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        // As libtorch was built: classes of its headers have other members without.
+        .define("NDEBUG", None)
         .file("shim/trace.cpp")
         .compile("zoograph");
     println!("cargo:rustc-link-search=native={}", lib.display());

@@ -4,7 +4,7 @@ mod executed;
 mod from_graph;
 mod spiking;
 
-pub use executed::Executed;
+pub use executed::{Executed, Execution};
 pub use from_graph::graph_counts;
 pub use spiking::spiking;
 

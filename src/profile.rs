@@ -1,6 +1,7 @@
 //! Counted multiply-accumulates, held to figures that others counted.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,10 @@ pub struct Figures {
     /// Models with the figures that were counted on the official modules.
     figures: Vec<Figure>,
     /// Why counts differ, by a key that figures name.
-    reasons: std::collections::BTreeMap<String, String>,
+    reasons: BTreeMap<String, String>,
+    /// What the claims of a source count, by the source.
+    #[serde(default)]
+    claims: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -133,6 +137,11 @@ impl Figures {
         })
     }
 
+    /// What the claims of this source count, where the file says it.
+    pub fn claims_of(&self, source: &str) -> Option<&str> {
+        self.claims.get(source).map(String::as_str)
+    }
+
     /// The reasons that figures of these models name, as items of a list.
     pub fn reasons<'a>(
         &'a self,
@@ -182,6 +191,7 @@ mod tests {
                 differs: differs.map(str::to_owned),
             }],
             reasons: [("padding".to_owned(), "padded".to_owned())].into(),
+            claims: BTreeMap::new(),
         }
     }
 

@@ -105,6 +105,47 @@ fn macs_are_those_of_the_official_modules() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// From the sizes that the papers give, not from the graph.
+#[test]
+fn macs_by_hand() {
+    let counted = |name| {
+        let (graph, _) = trace(find(name).unwrap(), [224, 224]).unwrap();
+        graph.costs(1).total.macs
+    };
+    // 196 patches and the class token, 12 blocks: q, k, v, projection and two layers of the MLP are 12 d^2 a token, scores and their
+    // product with the values 2 N d.
+    let (tokens, d) = (197, 192);
+    let block = tokens * (12 * d * d + 2 * tokens * d);
+    assert_eq!(counted("deit-t"), 196 * 768 * d + 12 * block + 1000 * d);
+
+    // Bottlenecks: 1x1 to w, 3x3 (it strides), 1x1 to 4 w; a 1x1 beside the first of a stage.
+    let mut macs = 112 * 112 * 64 * 3 * 49;
+    let (mut side, mut channels) = (56, 64);
+    for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
+        let width = 64 << stage;
+        for block in 0..blocks {
+            let before = side;
+            side = if block == 0 && stage > 0 {
+                side / 2
+            } else {
+                side
+            };
+            macs += before * before * channels * width;
+            macs += side * side * width * (9 * width + 4 * width);
+            macs += if block == 0 {
+                side * side * channels * 4 * width
+            } else {
+                0
+            };
+            channels = 4 * width;
+        }
+    }
+    let found = counted("resnet-50");
+    assert_eq!(found, macs + 2048 * 1000);
+    // torchvision's table.
+    assert!((found as f64 / 1e9 - 4.089).abs() < 5e-4, "{found}");
+}
+
 /// Estimates from the graph and from what the layers report while they run.
 #[test]
 fn energy_from_the_graph_is_energy_from_the_work_done() {

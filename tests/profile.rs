@@ -53,7 +53,23 @@ fn claimed_counted_and_executed_macs_and_tables_that_add_up() {
         (executed / counted - 1.0).abs() < 1e-3,
         "{executed} of {counted}"
     );
+    let modules = macs["modules"].as_array().unwrap();
+    assert_eq!(modules[0]["counted"], macs["counted"]);
+    assert_eq!(modules[0]["executed"]["macs"], macs["executed"]["macs"]);
+    let inside = modules.iter().filter(|m| m["depth"] == 1);
+    let inside: f64 = inside
+        .map(|m| m["executed"]["macs"].as_f64().unwrap())
+        .sum();
+    assert_eq!(inside, executed);
     assert_eq!(report["energy"]["counts"], "graph");
+    // Which of the two, the machine decides.
+    let measured = &report["energy"]["measured"];
+    assert_eq!(measured["batch"], 2);
+    match measured["kind"].as_str() {
+        Some("measured") => assert!(measured["joules_per_call"].as_f64().unwrap() > 0.0),
+        Some("unavailable") => assert!(measured["reason"].as_str().unwrap().len() > 10),
+        other => panic!("{other:?}"),
+    }
     let estimates = report["energy"]["estimates"].as_array().unwrap();
     let float = estimates
         .iter()
@@ -74,6 +90,18 @@ fn work_that_is_skipped_shows_beside_the_graph() {
     );
     assert!(done < dense, "{done} of {dense}");
     assert_eq!(executed["form"], "fused");
+    assert_eq!(executed["trained"], false);
+    let modules = report["macs_of_an_image"]["modules"].as_array().unwrap();
+    let of = |path: &str| &modules.iter().find(|m| m["path"] == path).unwrap()["executed"];
+    assert_eq!(of("head")["macs"], of("head")["dense"]);
+    let block = of("blocks.0");
+    assert!(block["macs"].as_f64() < block["dense"].as_f64());
+    let figure = |field: &str| of("blocks")[field].as_f64().unwrap();
+    assert_eq!(
+        figure("dense") - figure("macs"),
+        dense - done,
+        "blocks skip"
+    );
 
     let report = profile(
         folder.path(),
@@ -136,6 +164,11 @@ fn another_size_is_counted_and_nothing_is_claimed_of_it() {
         )
     };
     let (small, large) = (of("128x128"), of("256x256"));
+    let head = profile(
+        folder.path(),
+        &["shvit-s1", "--limit", "0", "--classes", "5"],
+    );
+    assert_eq!(head["macs_of_an_image"]["claimed"], Value::Null);
     assert_eq!(small["macs_of_an_image"]["claimed"], Value::Null);
     assert_eq!(small["input"], serde_json::json!([128, 128]));
     let counted = |report: &Value| report["macs_of_an_image"]["counted"].as_f64().unwrap();
@@ -174,14 +207,22 @@ fn what_can_not_be_done_says_so() {
     let output = run(folder.path(), &["profile", "shvit-s?"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("--table"));
-    let arguments = [
-        "profile",
-        "activator-cifar10",
-        "--limit",
-        "0",
-        "--graph",
-        "g.png",
-    ];
+    let model = ["profile", "activator-cifar10"];
+    for (arguments, what) in [
+        (["--limit=0", "--graph=g.png"], ".mmd"),
+        (["--limit=1", "--images=nowhere"], "nowhere"),
+        (["--limit=1", "--images=."], "no images here"),
+        (["--limit=1", "--engine=ort"], "leave --engine away"),
+    ] {
+        let output = run(folder.path(), &[&model[..], &arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(what), "{}", stderr(&output));
+    }
+    let arguments = ["profile", "step-tim", "--limit", "1", "--images", "."];
     let output = run(folder.path(), &arguments);
-    assert!(stderr(&output).contains(".mmd"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("leave --images away"),
+        "{}",
+        stderr(&output)
+    );
 }

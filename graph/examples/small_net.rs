@@ -5,13 +5,13 @@
 use std::error::Error;
 use std::path::Path;
 use tch::nn::{self, Module};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use zoo_graph::cost::Costs;
 use zoo_graph::onnx::{self, OnnxFile, OnnxOptions};
 use zoo_graph::{Input, trace};
 
-/// Counts the net and writes it to `file`.
-pub fn run(file: &Path) -> Result<(Costs, OnnxFile), Box<dyn Error>> {
+/// Counts the net, writes it to `file`, and runs it on images: what the file has to give, too.
+pub fn run(file: &Path, images: &Tensor) -> Result<(Costs, OnnxFile, Tensor), Box<dyn Error>> {
     let store = nn::VarStore::new(Device::Cpu);
     let root = store.root();
     let stem = nn::conv2d(&root / "stem", 3, 16, 3, Default::default());
@@ -35,12 +35,13 @@ pub fn run(file: &Path) -> Result<(Costs, OnnxFile), Box<dyn Error>> {
     for module in costs.modules(&trace.graph, 1) {
         println!("{:8} {:>10} MACs", module.path, module.work.macs);
     }
-    Ok((costs, written))
+    Ok((costs, written, tch::no_grad(|| forward(images))))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let file = std::env::args().nth(1).unwrap_or("small_net.onnx".into());
-    let (_, written) = run(Path::new(&file))?;
-    println!("{file}: {} operators", written.nodes);
+    let images = Tensor::randn([1, 3, 32, 32], (Kind::Float, Device::Cpu));
+    let (_, written, logits) = run(Path::new(&file), &images)?;
+    println!("{file}: {} operators; logits {logits}", written.nodes);
     Ok(())
 }

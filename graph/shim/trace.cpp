@@ -1,6 +1,7 @@
 // libtorch's tracer, driven from Rust: named tensors go in as graph inputs, the recorded nodes come out as JSON.
 // Every function that can fail returns null or false and leaves the message in zoo_graph_last_error().
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/ir/ir.h>
@@ -16,6 +17,9 @@ using namespace torch::jit;
 
 namespace {
 thread_local std::string last_error;
+// Values of the running trace that were read as numbers; the trace does not show it.
+thread_local std::vector<Value *> numbers;
+thread_local at::CallbackHandle watching = at::INVALID_CALLBACK_HANDLE;
 
 template <class F> auto guarded(F f) -> decltype(f()) {
   try {
@@ -73,7 +77,8 @@ std::string number(double x) {
 
 class Writer {
 public:
-  Recorded write(const Graph &graph) {
+  // Outputs behind the first `count` are those that were read as numbers.
+  Recorded write(const Graph &graph, size_t count) {
     auto values = [&](auto range) { return list(range, [&](const Value *v) { return id(v); }); };
     std::string inputs = values(graph.inputs()), nodes, comma;
     for (const Node *node : graph.nodes()) {
@@ -81,9 +86,9 @@ public:
       nodes += comma + this->node(*node);
       comma = ",\n";
     }
-    std::string outputs = values(graph.outputs());
-    recorded_.json = "{\"inputs\":" + inputs + ",\"outputs\":" + outputs + ",\"nodes\":[" + nodes +
-                     "],\"values\":" + list(values_, [](const std::string &v) { return v; }) + "}";
+    auto outputs = graph.outputs();
+    std::string given = values(outputs.slice(0, count)), numbers = values(outputs.slice(count));
+    recorded_.json = "{\"inputs\":" + inputs + ",\"outputs\":" + given + ",\"numbers\":" + numbers + ",\"nodes\":[" + nodes + "],\"values\":" + list(values_, [](const std::string &v) { return v; }) + "}";
     recorded_.values.resize(ids_.size());
     for (const auto &[value, id] : ids_) recorded_.values[id] = value;
     return std::move(recorded_);
@@ -166,6 +171,25 @@ c10::IValue evaluate(const Recorded &recorded, const Value *value) {
   for (const Value *item : node->inputs()) list.push_back(evaluate(recorded, item));
   return list;
 }
+
+std::unique_ptr<at::ObserverContext> note_number(const at::RecordFunction &call) {
+  auto state = tracer::getTracingState();
+  if (!state || std::string_view(call.name()) != "aten::_local_scalar_dense") return nullptr;
+  const auto &tensor = call.inputs()[0];
+  if (state->hasValue(tensor)) numbers.push_back(state->getValue(tensor));
+  return nullptr;
+}
+
+void watch() {
+  numbers.clear();
+  auto callback = at::RecordFunctionCallback(note_number).needsInputs(true).scopes({at::RecordScope::FUNCTION});
+  watching = at::addThreadLocalCallback(callback);
+}
+
+void unwatch() {
+  if (watching != at::INVALID_CALLBACK_HANDLE) at::removeCallback(watching);
+  watching = at::INVALID_CALLBACK_HANDLE;
+}
 } // namespace
 
 extern "C" {
@@ -182,21 +206,28 @@ bool zoo_graph_begin(const Tensor *const *tensors, const char *const *names, siz
       value->inferTypeFrom(*tensors[i]);
       state->setValue(*tensors[i], value);
     }
+    watch();
     return true;
   });
 }
 
 bool zoo_graph_is_tracing() { return tracer::isTracing(); }
-void zoo_graph_abandon() { tracer::abandon(); }
+void zoo_graph_abandon() {
+  unwatch();
+  tracer::abandon();
+}
 
 Recorded *zoo_graph_end(const Tensor *const *outputs, size_t count) {
+  unwatch();
   auto state = tracer::getTracingState();
   auto *recorded = guarded([&]() -> Recorded * {
     TORCH_CHECK(state, "this thread is not tracing");
     for (size_t i = 0; i < count; i++) state->graph->registerOutput(state->getOutput(*outputs[i], i));
+    // As outputs, so that they follow when a node is replaced.
+    for (Value *number : numbers) state->graph->registerOutput(number);
     tracer::setTracingState(nullptr);
     NormalizeOps(state->graph);
-    auto *recorded = new Recorded(Writer().write(*state->graph));
+    auto *recorded = new Recorded(Writer().write(*state->graph, count));
     recorded->graph = state->graph;
     return recorded;
   });
@@ -214,9 +245,20 @@ bool zoo_graph_run(Recorded *recorded, size_t value) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     const Node *node = recorded->values[value]->node();
+    // The value may be one of a list's, which the node before gives.
+    const Node *unpack = nullptr;
+    if (node->kind() == prim::ListUnpack || node->kind() == prim::TupleUnpack) {
+      unpack = node;
+      node = unpack->input()->node();
+    }
     Stack stack;
     for (const Value *input : node->inputs()) stack.push_back(evaluate(*recorded, input));
     node->getOperation()(stack);
+    if (unpack) {
+      c10::IValue items = stack.at(0);
+      stack = items.isTuple() ? items.toTuple()->elements().vec() : items.toListRef().vec();
+      node = unpack;
+    }
     TORCH_CHECK(stack.size() == node->outputs().size(), "outputs of ", node->kind().toQualString());
     for (size_t i = 0; i < stack.size(); i++) recorded->known[node->outputs()[i]] = stack[i];
     return true;

@@ -33,6 +33,8 @@ unsafe extern "C" {
 pub(crate) struct Recorded {
     pub inputs: Vec<usize>,
     pub outputs: Vec<usize>,
+    /// Values that the forward pass read as numbers.
+    pub numbers: Vec<usize>,
     pub nodes: Vec<RecordedNode>,
     pub values: Vec<RecordedValue>,
     /// The constants that are tensors, by their number.

@@ -92,7 +92,13 @@ impl Value {
     /// Elements at this batch.
     pub fn elements(&self, batch: i64) -> u64 {
         let axes = self.shape.iter();
-        axes.map(|axis| axis.at(batch).unsigned_abs()).product()
+        axes.map(|axis| axis.at(batch).unsigned_abs())
+            .fold(1, u64::saturating_mul)
+    }
+
+    /// Bytes at this batch.
+    pub fn bytes(&self, batch: i64) -> u64 {
+        self.elements(batch).saturating_mul(self.dtype.bytes())
     }
 
     /// The shape, where it does not depend on the batch.
@@ -189,7 +195,10 @@ pub struct Variable {
 }
 
 /// What a model computes. Nodes stand in an order in which they can be run.
+///
+/// One that is read (serde) is refused unless every value is there, and computed once before it is read.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "crate::foreign::Foreign")]
 pub struct Graph {
     /// What the caller gives.
     pub inputs: Vec<ValueId>,
@@ -200,7 +209,6 @@ pub struct Graph {
     /// All operations.
     pub nodes: Vec<Node>,
     /// What the store held, read by a node or not.
-    #[serde(default)]
     pub variables: Vec<Variable>,
 }
 

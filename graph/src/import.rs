@@ -20,12 +20,30 @@ pub(crate) enum Plain {
     Values(Vec<Option<usize>>),
 }
 
+impl Plain {
+    fn values(&self) -> impl Iterator<Item = usize> + '_ {
+        let (one, many) = match self {
+            Plain::Value(value) => (Some(*value), [].as_slice()),
+            Plain::Values(values) => (None, values.as_slice()),
+            _ => (None, [].as_slice()),
+        };
+        one.into_iter().chain(many.iter().flatten().copied())
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct PlainNode {
     pub kind: String,
     pub scope: String,
     pub args: Vec<(String, Plain)>,
     pub outputs: Vec<usize>,
+}
+
+impl PlainNode {
+    /// The tensors it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = usize> + '_ {
+        self.args.iter().flat_map(|(_, arg)| arg.values())
+    }
 }
 
 /// A trace at one batch.

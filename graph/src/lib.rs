@@ -4,9 +4,11 @@
 //! shapes in which the batch is a symbol, and beside it the tensors. Everything that wants to know what a model does reads
 //! that graph. No model and no data set is known here, and nothing here runs a graph.
 
+mod checks;
 pub mod cost;
 mod diagram;
 mod ffi;
+mod foreign;
 mod graph;
 mod import;
 mod merge;

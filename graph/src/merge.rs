@@ -3,7 +3,7 @@
 use crate::graph::{Arg, Dtype, Graph, Node, Origin, Value, ValueId};
 use crate::import::{Plain, PlainGraph, PlainNode};
 use crate::trace::TraceError;
-use crate::{Size, modules};
+use crate::{Size, checks, modules};
 use std::collections::{BTreeMap, HashMap};
 use tch::Tensor;
 
@@ -154,7 +154,9 @@ impl Merger<'_> {
         }
         let mut args = Vec::with_capacity(x.args.len());
         for ((name, p), (_, q)) in x.args.iter().zip(&y.args) {
-            args.push((name.clone(), self.arg(p, q).ok_or_else(differs)??));
+            let arg = self.arg(p, q);
+            let arg = arg.ok_or_else(|| checks::different(&x.kind, name, p, q))??;
+            args.push((name.clone(), arg));
         }
         let outputs: Result<_, _> = x
             .outputs
@@ -252,7 +254,7 @@ impl Merger<'_> {
                 what: "a value that nothing computes".to_owned(),
             });
         };
-        if a.size() != b.size() || a.kind() != b.kind() || !a.equal(b) {
+        if !checks::same(a, b) {
             return Err(TraceError::BatchInConstant { shape: a.size() });
         }
         self.tensors.insert(id, a.shallow_clone());

@@ -32,9 +32,10 @@ impl Size {
         (self.per_image == 0).then_some(self.fixed)
     }
 
-    /// The number at this batch.
+    /// The number at this batch; the nearest that there is, where it is too large.
     pub fn at(self, batch: i64) -> i64 {
-        self.fixed + self.per_image * batch
+        self.fixed
+            .saturating_add(self.per_image.saturating_mul(batch))
     }
 
     /// The sum of both.

@@ -3,13 +3,13 @@
 use crate::ffi::Running;
 use crate::graph::{Graph, ValueId, Variable};
 use crate::import::{PlainGraph, import};
-use crate::{merge, modules, passes};
+use crate::{checks, merge, modules, passes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::{Kind, Tensor, nn};
 
-/// The batches that are traced: what is the same at both does not depend on the batch.
-const BATCHES: [i64; 2] = [2, 3];
+/// The batches that are traced: the first two say how each number depends on the batch, the third confirms it.
+const BATCHES: [i64; 3] = [2, 3, 4];
 
 /// Why a model can not be traced. Each says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +21,10 @@ pub enum TraceError {
     /// libtorch's tracer failed.
     #[error("the tracer failed: {reason}")]
     Tracer { reason: String },
-    /// The two traces differ.
+    /// The traces differ in more than the batch.
     #[error(
-        "the forward pass takes another way at another batch ({what}): let nothing in it depend on the size of the batch"
+        "the forward pass is another at another batch ({what}): let nothing in it depend on the size of the batch but shapes, and \
+         read no number from a tensor"
     )]
     Structure { what: String },
     /// A constant is not the same at both batches.
@@ -31,20 +32,26 @@ pub enum TraceError {
         "a constant of shape {shape:?} holds other values at another batch: compute it from the input with tensor operations"
     )]
     BatchInConstant { shape: Vec<i64> },
+    /// A tensor's elements left libtorch.
+    #[error(
+        "{place} is read outside of libtorch, so that the graph would hold what one example gave: use tensor operations; a kernel \
+         leaves its place to them where `zoo_graph::is_tracing()`"
+    )]
+    Read { place: String },
     /// Something that is no tensor, number, text or list of them.
     #[error("the trace holds {what}, which has no place in a graph")]
     Constant { what: String },
     /// An operator that changes its input.
     #[error(
-        "`{kind}` in {module} changes a tensor in place, which a graph can not say: use the form without underscore"
+        "`{kind}` {place} changes a tensor in place, which a graph can not say: use the form without underscore"
     )]
-    InPlace { kind: String, module: String },
+    InPlace { kind: String, place: String },
     /// A tensor made from nothing inside the forward pass.
     #[error(
-        "`{kind}` in {module} makes a tensor inside the forward pass, and what is written into it is not traced: make it when \
+        "`{kind}` {place} makes a tensor inside the forward pass, and what is written into it is not traced: make it when \
          the model is built, or inside `zoo_graph::constant`"
     )]
-    Created { kind: String, module: String },
+    Created { kind: String, place: String },
 }
 
 /// An input of a model. The batch is its first axis.
@@ -102,9 +109,15 @@ pub fn trace(
 ) -> Result<Trace, TraceError> {
     let mut params: Vec<(String, Tensor)> = store.variables().into_iter().collect();
     params.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let at = |batch| trace_at(batch, store.device(), inputs, &params, &forward);
-    let traces = [at(BATCHES[0])?, at(BATCHES[1])?];
-    let (mut graph, tensors) = merge::merge(traces, BATCHES, inputs.len(), &params)?;
+    let [first, second, third] = BATCHES;
+    let device = store.device();
+    let at = |batch| trace_at(&examples(inputs, batch, device), inputs, &params, &forward);
+    // Once for nothing, so that tables which a model keeps once they are made are constants at every batch; traced, since
+    // models may take another way untraced (kernels).
+    at(first)?;
+    let traces = [at(first)?, at(second)?];
+    checks::confirm(&traces, &at(third)?, BATCHES)?;
+    let (mut graph, tensors) = merge::merge(traces, [first, second], inputs.len(), &params)?;
     check(&graph)?;
     modules::name_values(&mut graph);
     graph.variables = variables(store, &params);
@@ -124,32 +137,38 @@ fn variables(store: &nn::VarStore, params: &[(String, Tensor)]) -> Vec<Variable>
     variables.collect()
 }
 
+fn examples(inputs: &[Input], batch: i64, device: tch::Device) -> Vec<Tensor> {
+    inputs.iter().map(|i| example(i, batch, device)).collect()
+}
+
+fn run(
+    examples: &[Tensor],
+    forward: &impl Fn(&[Tensor]) -> Vec<Tensor>,
+) -> Result<Vec<Tensor>, TraceError> {
+    let outputs = catch_unwind(AssertUnwindSafe(|| tch::no_grad(|| forward(examples))));
+    outputs.map_err(|panic| TraceError::Forward {
+        reason: message(panic.as_ref()),
+    })
+}
+
 fn trace_at(
-    batch: i64,
-    device: tch::Device,
+    examples: &[Tensor],
     inputs: &[Input],
     params: &[(String, Tensor)],
     forward: &impl Fn(&[Tensor]) -> Vec<Tensor>,
 ) -> Result<PlainGraph, TraceError> {
-    let examples: Vec<Tensor> = inputs.iter().map(|i| example(i, batch, device)).collect();
-    let named = inputs.iter().zip(&examples);
-    let named = named.map(|(input, t)| (input.name.clone(), t.shallow_clone()));
+    let named = inputs.iter().map(|i| &i.name).zip(examples);
+    let params = params.iter().map(|(name, t)| (name, t));
     let known: Vec<(String, Tensor)> = named
-        .chain(params.iter().map(|(n, t)| (n.clone(), t.shallow_clone())))
+        .chain(params)
+        .map(|(name, t)| (name.clone(), t.shallow_clone()))
         .collect();
-    let run = || {
-        catch_unwind(AssertUnwindSafe(|| tch::no_grad(|| forward(&examples)))).map_err(|panic| {
-            TraceError::Forward {
-                reason: message(panic.as_ref()),
-            }
-        })
-    };
-    // Untraced first, so that tables which a model keeps once they are made are constants at both batches.
-    run()?;
     let tracer = |reason| TraceError::Tracer { reason };
     let running = Running::begin(&known).map_err(tracer)?;
-    let outputs = run()?;
-    import(running.end(&outputs).map_err(tracer)?)
+    let outputs = run(examples, forward)?;
+    let trace = import(running.end(&outputs).map_err(tracer)?)?;
+    checks::refuse_reads(&trace, inputs.len())?;
+    Ok(trace)
 }
 
 /// Numbers that no branch of a forward pass is likely to single out.
@@ -172,24 +191,27 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Refuses what a graph would silently get wrong.
 fn check(graph: &Graph) -> Result<(), TraceError> {
-    for node in &graph.nodes {
-        let named = || (node.kind.clone(), described(&node.module));
+    for (at, node) in graph.nodes.iter().enumerate() {
         let name = node.kind.trim_start_matches("aten::");
         if name.ends_with('_') && !name.starts_with("__") {
-            let (kind, module) = named();
-            return Err(TraceError::InPlace { kind, module });
+            let (kind, place) = (node.kind.clone(), place(graph, at));
+            return Err(TraceError::InPlace { kind, place });
         }
         if merge::created(node) {
-            let (kind, module) = named();
-            return Err(TraceError::Created { kind, module });
+            let (kind, place) = (node.kind.clone(), place(graph, at));
+            return Err(TraceError::Created { kind, place });
         }
     }
     Ok(())
 }
 
-fn described(module: &str) -> String {
-    match module {
-        "" => "the model".to_owned(),
-        module => format!("`{module}`"),
+/// The module of a node, or of the last before it that has one.
+fn place(graph: &Graph, at: usize) -> String {
+    let mut modules = graph.nodes[..=at].iter().rev().map(|node| &node.module);
+    let own = modules.next().filter(|module| !module.is_empty());
+    let mut before = || modules.find(|module| !module.is_empty());
+    match own {
+        Some(module) => format!("in `{module}`"),
+        None => before().map_or("in the model".to_owned(), |m| format!("behind `{m}`")),
     }
 }

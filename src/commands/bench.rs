@@ -388,7 +388,8 @@ fn measure_energy(
     Ok(())
 }
 
-fn energy_counter(device: Device) -> Result<Box<dyn EnergyCounter>, Unavailable> {
+/// The counter of what this device uses.
+pub(super) fn energy_counter(device: Device) -> Result<Box<dyn EnergyCounter>, Unavailable> {
     Ok(match device {
         Device::Cpu => Box::new(CpuCounter::open()?),
         Device::Cuda(index) => Box::new(GpuCounter::open(index)?),

@@ -53,7 +53,7 @@ fn contraction(graph: &Graph, node: &Node, product: Product, macs: u64, batch: i
         weights: if product == Product::MatMul {
             0
         } else {
-            weights - biases
+            weights.saturating_sub(biases)
         },
         biases,
         outputs: outputs as f64 / images,

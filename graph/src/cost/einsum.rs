@@ -1,5 +1,6 @@
 //! Einstein sums, operand by operand from the left, as libtorch computes them.
 
+use super::product;
 use super::rules::Operations;
 use std::collections::BTreeMap;
 
@@ -17,7 +18,12 @@ pub(super) fn operations(equation: &str, operands: &[Vec<u64>]) -> Operations {
         true => named(right, &terms),
         false => once(&terms),
     };
-    let volume = |axes: &[Axis]| axes.iter().map(|axis| sizes[axis]).product::<u64>();
+    let volume = |axes: &[Axis]| {
+        product(
+            axes.iter()
+                .map(|axis| sizes.get(axis).copied().unwrap_or(1)),
+        )
+    };
     let mut done = Operations::default();
     let Some((first, rest)) = terms.split_first() else {
         return done;
@@ -34,7 +40,7 @@ pub(super) fn operations(equation: &str, operands: &[Vec<u64>]) -> Operations {
         let (a, b) = (alone(&held, term), alone(term, &held));
         for (own, kept) in [(&held, &a), (term, &b)] {
             if kept.len() < own.len() {
-                done.elementwise += volume(own);
+                done.elementwise = done.elementwise.saturating_add(volume(own));
             }
         }
         let mut both = a;
@@ -46,13 +52,13 @@ pub(super) fn operations(equation: &str, operands: &[Vec<u64>]) -> Operations {
         );
         let sums = both.iter().any(|axis| !needed(axis));
         match sums {
-            true => done.macs += volume(&both),
-            false => done.elementwise += volume(&both),
+            true => done.macs = done.macs.saturating_add(volume(&both)),
+            false => done.elementwise = done.elementwise.saturating_add(volume(&both)),
         }
         held = both.into_iter().filter(|axis| needed(axis)).collect();
     }
     if rest.is_empty() && held.iter().any(|axis| !result.contains(axis)) {
-        done.elementwise += volume(&held);
+        done.elementwise = done.elementwise.saturating_add(volume(&held));
     }
     done
 }

@@ -1,6 +1,6 @@
 //! Whether a tensor can be shown in another shape without being copied.
 
-use super::Call;
+use super::{Call, product};
 use crate::Size;
 use crate::graph::{Arg, Value};
 
@@ -36,7 +36,7 @@ fn strides(value: &Value, batch: i64) -> Vec<u64> {
     let mut strides: Vec<u64> = Vec::with_capacity(value.shape.len());
     for axis in value.shape.iter().rev() {
         strides.push(step);
-        step *= at(axis);
+        step = at(axis).saturating_mul(step);
     }
     strides.reverse();
     strides
@@ -45,15 +45,15 @@ fn strides(value: &Value, batch: i64) -> Vec<u64> {
 /// Whether memory with this shape and these strides can be stepped through as another shape: each run of axes that lies evenly
 /// in memory must be cut into whole new axes.
 fn viewable(shape: &[u64], strides: &[u64], wanted: &[u64]) -> bool {
-    if shape.iter().product::<u64>() <= 1 {
+    if product(shape.iter().copied()) <= 1 {
         return true;
     }
     let mut rest = wanted;
     let mut step = strides[shape.len() - 1];
     let mut run = 1;
     for d in (0..shape.len()).rev() {
-        run *= shape[d];
-        let goes_on = d > 0 && (shape[d - 1] == 1 || strides[d - 1] == run * step);
+        run = shape[d].saturating_mul(run);
+        let goes_on = d > 0 && (shape[d - 1] == 1 || strides[d - 1] == run.saturating_mul(step));
         if goes_on {
             continue;
         }
@@ -61,7 +61,7 @@ fn viewable(shape: &[u64], strides: &[u64], wanted: &[u64]) -> bool {
         while let [before @ .., last] = rest
             && (cut < run || *last == 1)
         {
-            cut *= last;
+            cut = last.saturating_mul(cut);
             rest = before;
         }
         if cut != run {

@@ -1,8 +1,8 @@
 //! Whose memory a value is, how long it is needed, and what a node moves.
 
-use super::Call;
 use super::layout::stays;
 use super::rules::Rule;
+use super::{Call, sum};
 use crate::graph::{Graph, Node, ValueId};
 
 /// Memory while a graph runs, node by node.
@@ -40,7 +40,7 @@ impl Memory {
         let bytes = graph.values.iter();
         Memory {
             owner: (0..graph.values.len()).collect(),
-            bytes: bytes.map(|v| v.elements(batch) * v.dtype.bytes()).collect(),
+            bytes: bytes.map(|v| v.bytes(batch)).collect(),
             last_read,
             alive: graph.inputs.iter().map(|&id| (id, FOR_EVER)).collect(),
         }
@@ -94,7 +94,7 @@ impl Memory {
     fn allocate(&mut self, node: &Node) -> u64 {
         let outputs = node.outputs.iter().map(|&id| (id, self.last_read[id]));
         self.alive.extend(outputs);
-        node.outputs.iter().map(|&id| self.bytes[id]).sum()
+        sum(node.outputs.iter().map(|&id| self.bytes[id]))
     }
 
     /// Each input once; one that repeats as often as it is stored, one that is looked up in as far as that gives results.
@@ -110,18 +110,18 @@ impl Memory {
             }
             seen.push(id);
             let value = &call.graph.values[id];
-            let own = value.elements(call.batch) * value.dtype.bytes();
-            let stored = own.min(self.bytes[self.owner[id]]);
-            total += match rule {
+            let stored = value.bytes(call.batch).min(self.bytes[self.owner[id]]);
+            let read = match rule {
                 Rule::Lookup if i == 0 => stored.min(written),
                 _ => stored,
             };
+            total = sum([total, read].into_iter());
         }
         total
     }
 
     fn live(&self) -> u64 {
-        self.alive.iter().map(|(id, _)| self.bytes[*id]).sum()
+        sum(self.alive.iter().map(|(id, _)| self.bytes[*id]))
     }
 
     fn free(&mut self, at: usize) {

@@ -49,10 +49,10 @@ pub struct Work {
 
 impl AddAssign for Work {
     fn add_assign(&mut self, other: Work) {
-        self.macs += other.macs;
-        self.elementwise += other.elementwise;
-        self.read += other.read;
-        self.written += other.written;
+        self.macs = self.macs.saturating_add(other.macs);
+        self.elementwise = self.elementwise.saturating_add(other.elementwise);
+        self.read = self.read.saturating_add(other.read);
+        self.written = self.written.saturating_add(other.written);
         self.live = self.live.max(other.live);
     }
 }
@@ -136,7 +136,7 @@ impl Graph {
         }
         let elements = |trainable| {
             let some = self.variables.iter().filter(|v| v.trainable == trainable);
-            some.map(|v| v.elements).sum()
+            sum(some.map(|v| v.elements))
         };
         Costs {
             batch,
@@ -147,6 +147,16 @@ impl Graph {
             unknown,
         }
     }
+}
+
+/// Counts that no number is large enough for are the largest there is.
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
+}
+
+/// The same of a product.
+fn product(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(1, u64::saturating_mul)
 }
 
 /// A node at a batch.

@@ -53,7 +53,7 @@ pub(super) fn distinct(
 ) -> u64 {
     let ids: BTreeSet<ValueId> = values.collect();
     let params = ids.iter().map(|&id| graph.values[id].name.as_str());
-    params.filter_map(|name| trainable.get(name)).sum()
+    super::sum(params.filter_map(|name| trainable.get(name).copied()))
 }
 
 impl Costs {
@@ -71,7 +71,7 @@ impl Costs {
         for variable in graph.variables.iter().filter(|v| v.trainable) {
             let module = variable.name.rsplit_once('.').map_or("", |(path, _)| path);
             for module in tree.along(module, depth) {
-                module.params += variable.elements;
+                module.params = module.params.saturating_add(variable.elements);
             }
         }
         tree.in_order()

@@ -1,7 +1,8 @@
 //! Formulas of the operators that are no single loop.
 
 use super::rules::Operations;
-use super::{Call, Product, einsum};
+use super::{Call, Product, einsum, product};
+use crate::Size;
 use crate::graph::{Arg, Origin, Value};
 
 impl Call<'_> {
@@ -35,7 +36,7 @@ fn activation(value: &Value) -> bool {
 
 /// The product of the axes from `from` on.
 fn behind(shape: &[u64], from: usize) -> u64 {
-    shape.get(from..).unwrap_or_default().iter().product()
+    product(shape.get(from..).unwrap_or_default().iter().copied())
 }
 
 pub(super) fn convolution(call: &Call<'_>) -> Operations {
@@ -47,7 +48,7 @@ pub(super) fn convolution(call: &Call<'_>) -> Operations {
         _ => call.elements(call.result()),
     };
     Operations {
-        macs: multiplied * each,
+        macs: product([multiplied, each]),
         elementwise: call.bias(),
     }
 }
@@ -56,14 +57,14 @@ pub(super) fn linear(call: &Call<'_>) -> Operations {
     let weight = call.tensor("weight").map(|w| call.shape(w));
     let inner = weight.and_then(|w| w.last().copied()).unwrap_or(0);
     Operations {
-        macs: call.elements(call.result()) * inner,
+        macs: product([call.elements(call.result()), inner]),
         elementwise: call.bias(),
     }
 }
 
 pub(super) fn matmul(call: &Call<'_>) -> Operations {
     Operations {
-        macs: call.elements(call.result()) * inner(call, call.first()),
+        macs: product([call.elements(call.result()), inner(call, call.first())]),
         elementwise: 0,
     }
 }
@@ -73,7 +74,7 @@ pub(super) fn addmm(call: &Call<'_>) -> Operations {
     let left = call.tensor("mat1").or_else(|| call.tensor("batch1"));
     let results = call.elements(call.result());
     Operations {
-        macs: results * inner(call, left),
+        macs: product([results, inner(call, left)]),
         elementwise: results,
     }
 }
@@ -104,12 +105,12 @@ pub(super) fn attention(call: &Call<'_>) -> Operations {
     else {
         return Operations::default();
     };
-    let heads = behind(&query, 0) / (queries * width).max(1);
-    let scores = heads * queries * keys;
+    let heads = behind(&query, 0) / product([*queries, *width]).max(1);
+    let scores = product([heads, *queries, *keys]);
     let mask = u64::from(matches!(call.node.arg("attn_mask"), Arg::Value(_)));
     Operations {
-        macs: scores * (width + columns),
-        elementwise: scores * (6 + mask),
+        macs: product([scores, width.saturating_add(*columns)]),
+        elementwise: product([scores, 6 + mask]),
     }
 }
 
@@ -117,7 +118,7 @@ pub(super) fn norm(call: &Call<'_>) -> Operations {
     let weights = matches!(call.node.arg("weight"), Arg::Value(_));
     Operations {
         macs: 0,
-        elementwise: call.elements(call.result()) * if weights { 7 } else { 5 },
+        elementwise: product([call.elements(call.result()), if weights { 7 } else { 5 }]),
     }
 }
 
@@ -125,21 +126,22 @@ pub(super) fn rms_norm(call: &Call<'_>) -> Operations {
     let weights = matches!(call.node.arg("weight"), Arg::Value(_));
     Operations {
         macs: 0,
-        elementwise: call.elements(call.result()) * if weights { 4 } else { 3 },
+        elementwise: product([call.elements(call.result()), if weights { 4 } else { 3 }]),
     }
 }
 
 pub(super) fn pool(call: &Call<'_>) -> Operations {
-    let window: i64 = match call.node.arg("kernel_size") {
+    let at = |side: &Size| side.at(call.batch).unsigned_abs();
+    let window = match call.node.arg("kernel_size") {
         Arg::Ints(sides) => match sides.as_slice() {
-            [side] => side.at(call.batch).pow(2),
-            sides => sides.iter().map(|side| side.at(call.batch)).product(),
+            [side] => product([at(side); 2]),
+            sides => product(sides.iter().map(at)),
         },
         _ => 1,
     };
     Operations {
         macs: 0,
-        elementwise: call.elements(call.result()) * window.unsigned_abs(),
+        elementwise: product([call.elements(call.result()), window]),
     }
 }
 
@@ -147,6 +149,6 @@ pub(super) fn pool(call: &Call<'_>) -> Operations {
 pub(super) fn cdist(call: &Call<'_>) -> Operations {
     Operations {
         macs: 0,
-        elementwise: 3 * call.elements(call.result()) * inner(call, call.first()),
+        elementwise: product([3, call.elements(call.result()), inner(call, call.first())]),
     }
 }

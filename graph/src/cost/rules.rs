@@ -274,8 +274,8 @@ pub(super) fn find(kind: &str) -> Option<&'static Rule> {
 pub(super) fn operations(rule: &Rule, call: &Call<'_>) -> Operations {
     let elementwise = match rule {
         Rule::View | Rule::Layout | Rule::Copy | Rule::Lookup | Rule::Fill => 0,
-        Rule::Each(n) => n * call.elements(call.result()),
-        Rule::Over(n) => n * call.elements(call.first()),
+        Rule::Each(n) => call.elements(call.result()).saturating_mul(*n),
+        Rule::Over(n) => call.elements(call.first()).saturating_mul(*n),
         Rule::Formula(_, formula) => return formula(call),
     };
     Operations {

@@ -4,9 +4,10 @@ use super::{Arguments, explain, input_size, open, print};
 use crate::commands::output::table;
 use crate::commands::{Exit, stop_on_interrupt};
 use anyhow::{Context, Result};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use zoo::backbones::Variant;
+use zoo::backbones::{ReportedMacs, Variant};
 use zoo::profile::{Agreement, Figures};
 
 /// A row of the table.
@@ -16,6 +17,7 @@ struct Row {
     params: u64,
     macs: u64,
     elementwise: u64,
+    claimed: Option<ReportedMacs>,
     agreement: Option<Agreement>,
 }
 
@@ -71,8 +73,37 @@ fn row(arguments: &Arguments, variant: &'static Variant, figures: &Figures) -> R
         params: session.params(),
         macs: costs.total.macs,
         elementwise: costs.total.elementwise,
+        claimed: claimed(variant, input),
         agreement: figures.hold(variant.name, costs.total.macs),
     })
+}
+
+/// What is published of the model, where it is counted at the published size.
+pub(super) fn claimed(variant: &Variant, input: [i64; 2]) -> Option<ReportedMacs> {
+    let published = input == variant.build_options().size;
+    variant.reported_macs().filter(|_| published)
+}
+
+/// The sources of the claims that are shown, with what they count.
+fn claims(rows: &[Row], figures: &Figures) -> Vec<String> {
+    let sources = rows
+        .iter()
+        .filter_map(|row| Some(row.claimed.as_ref()?.source));
+    let sources: BTreeSet<&str> = sources.collect();
+    let lines = sources.into_iter().map(|source| {
+        let counted = figures.claims_of(source);
+        let counted = counted.map_or(String::new(), |what| format!(": {what}"));
+        format!("- **{source}**{counted}")
+    });
+    lines.collect()
+}
+
+/// A list under a title; nothing without items.
+fn section(title: &str, items: &[String]) -> String {
+    match items.is_empty() {
+        true => String::new(),
+        false => format!("\n## {title}\n\n{}\n", items.join("\n")),
+    }
 }
 
 fn line(row: &Row) -> String {
@@ -90,6 +121,7 @@ fn markdown(rows: &[Row], figures: &Figures) -> String {
         "params",
         "MACs",
         "elementwise",
+        "claimed",
         "official",
         "difference",
         "note",
@@ -105,21 +137,23 @@ fn markdown(rows: &[Row], figures: &Figures) -> String {
             row.params.to_string(),
             format!("{:.4} G", row.macs as f64 / 1e9),
             format!("{:.4} G", row.elementwise as f64 / 1e9),
+            row.claimed
+                .as_ref()
+                .map_or(String::new(), |c| format!("{} G", c.giga)),
             figure.map_or(String::new(), |a| a.figure.clone()),
             figure.map_or(String::new(), |a| format!("{:+.2} %", 100.0 * a.difference)),
             figure.and_then(|a| a.note()).unwrap_or_default(),
         ]);
     }
     let reasons: Vec<String> = figures.reasons(rows.iter().map(|row| row.name)).collect();
-    let reasons = match reasons.is_empty() {
-        true => String::new(),
-        false => format!("\n## Where the counts differ\n\n{}\n", reasons.join("\n")),
-    };
+    let reasons = section("Where the counts differ", &reasons);
+    let claims = section("What the claims are", &claims(rows, figures));
     format!(
         "# Multiply-accumulates of the zoo's models\n\nWritten by `zoo profile '*' --table FILE --against tests/goldens/macs.json` (zoo {}): \
          counted from the graph of the form that was trained, one image, all time steps; norms, softmax and activations are \
          elementwise. `zoo_graph::cost` says what counts as what.\n\nOfficial: counted on the official module (torch's flop counter / 2). \
-         A count agrees where it differs by at most 0.1 % and half of the figure's last digit.\n\n{lines}\n{reasons}",
+         A count agrees where it differs by at most 0.1 % and half of the figure's last digit. Claimed: what is published, rounded as \
+         there, and not always the same thing.\n\n{lines}\n{reasons}{claims}",
         env!("CARGO_PKG_VERSION")
     )
 }

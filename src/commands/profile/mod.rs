@@ -1,7 +1,9 @@
 //! `zoo profile`: what a model computes, by module, layer and kind of operator.
 
+mod energy;
 mod figures;
 mod run;
+mod skipped;
 mod tables;
 
 use super::output::{explain, print, print_json};
@@ -12,8 +14,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use zoo::backbones::{ReportedMacs, Variant};
-use zoo::counting::{Executed, graph_counts};
-use zoo::energy::Summary;
+use zoo::counting::{Executed, Execution};
 use zoo::graph::Graph;
 use zoo::graph::cost::{Costs, KindCost, ModuleCost, Product, Work};
 use zoo::runtime::Session;
@@ -21,7 +22,7 @@ use zoo::runtime::Session;
 /// Count what a model computes, from its graph: parameters, multiply-accumulates (MACs), elementwise operations, bytes, memory.
 ///
 /// Beside it what its authors claim, and what it executes on images: some operators skip work that a graph shows. The form
-/// that was trained is counted unless --fused, at the published size unless --input-size says another. `zoo bench` measures time and joules; nothing here does.
+/// that was trained is counted unless --fused, at the published size unless --input-size says another. `zoo bench` measures time.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The model; with --table, several names or globs.
@@ -45,7 +46,7 @@ pub struct Arguments {
     /// Run at most this many images; 0 runs none.
     #[arg(long, default_value_t = 4)]
     limit: usize,
-    /// Add energies estimated from the counts.
+    /// Add energies: estimated from the counts, and measured where this machine has a counter.
     #[arg(long)]
     energy: bool,
     /// Write the graph: .txt, .json, .dot (Graphviz) or .mmd (Mermaid).
@@ -92,7 +93,7 @@ struct Report {
     layers: Vec<Layer>,
     kinds: Vec<KindCost>,
     macs_of_an_image: Macs,
-    energy: Option<Energy>,
+    energy: Option<energy::Energies>,
 }
 
 /// An operator that computes or moves something.
@@ -113,6 +114,8 @@ struct Macs {
     claimed: Option<Claimed>,
     counted: f64,
     executed: Option<Ran>,
+    /// The modules with products, heads or neurons, to `--depth`.
+    modules: Vec<skipped::Module>,
 }
 
 #[derive(Serialize)]
@@ -126,16 +129,12 @@ struct Ran {
     data: String,
     /// `trained` or `fused`.
     form: &'static str,
+    /// Whether the weights are; what untrained ones skip or fire means nothing.
+    trained: bool,
     #[serde(flatten)]
     executed: Executed,
-}
-
-/// Estimates, and what they are computed from.
-#[derive(Serialize)]
-struct Energy {
-    counts: &'static str,
-    #[serde(flatten)]
-    summary: Summary,
+    #[serde(skip)]
+    execution: Execution,
 }
 
 /// Counts one model and prints, or all for the table.
@@ -183,6 +182,11 @@ fn input_size(arguments: &Arguments, variant: &Variant) -> [i64; 2] {
     asked_size(arguments).unwrap_or_else(|| variant.build_options().size)
 }
 
+/// Whether the head and the time steps are those of the claims.
+fn as_published(arguments: &Arguments) -> bool {
+    arguments.run.classes.is_none() && arguments.run.time_steps.is_none()
+}
+
 fn report(
     arguments: &Arguments,
     session: &Session,
@@ -191,12 +195,12 @@ fn report(
 ) -> Result<Report> {
     let variant = session.variant();
     let costs = graph.costs(arguments.batch);
-    let published = size == variant.build_options().size;
-    let claimed = variant.reported_macs().filter(|_| published);
+    let claimed = figures::claimed(variant, size).filter(|_| as_published(arguments));
     let ran = match arguments.limit {
         0 => None,
         _ => Some(run::run(arguments, variant)?),
     };
+    let modules = costs.modules(graph, arguments.depth);
     Ok(Report {
         schema: "zoo.profile/1",
         model: variant.name,
@@ -208,11 +212,11 @@ fn report(
         complete: costs.complete(),
         unknown: costs.unknown.clone(),
         total: costs.total,
-        modules: costs.modules(graph, arguments.depth),
+        modules: modules.clone(),
         layers: layers(graph, &costs),
         kinds: costs.kinds(graph),
         energy: match arguments.energy {
-            true => Some(energy(arguments, session, graph, &costs)?),
+            true => Some(energy::energies(arguments, session, graph, &costs)?),
             false => None,
         },
         macs_of_an_image: Macs {
@@ -221,6 +225,7 @@ fn report(
                 source,
             }),
             counted: costs.total.macs as f64 / arguments.batch as f64,
+            modules: skipped::modules(&modules, arguments.batch, ran.as_ref()),
             executed: ran,
         },
     })
@@ -252,29 +257,6 @@ fn layers(graph: &Graph, costs: &Costs) -> Vec<Layer> {
             work: cost.work,
         })
         .collect()
-}
-
-/// From the graph, but for spiking networks: what they skip is seen on images only.
-fn energy(
-    arguments: &Arguments,
-    session: &Session,
-    graph: &Graph,
-    costs: &Costs,
-) -> Result<Energy> {
-    let plain = open(arguments, session.variant(), true)?;
-    if let Some((average, data)) = run::spikes(arguments, &plain)? {
-        let images = average.images() as u64;
-        return Ok(Energy {
-            counts: "images",
-            summary: Summary::new(average.counts(), images, data, super::energy::ONES),
-        });
-    }
-    let counts = graph_counts(graph, costs);
-    let data = "counted from the graph, all numbers taken for not zero".to_owned();
-    Ok(Energy {
-        counts: "graph",
-        summary: Summary::new(&counts, 1, data, super::energy::ONES),
-    })
 }
 
 fn write(graph: &Graph, path: &Path) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::commands::{energy, model};
 use anyhow::Result;
 use tch::Tensor;
 use zoo::backbones::{InputForm, Variant};
-use zoo::counting::{self, CountingError, Executed, batches, spread};
+use zoo::counting::{self, CountingError, Execution, batches, spread};
 use zoo::energy::Average;
 use zoo::eval::data::{DataSet, OpenOptions, drawn};
 use zoo::eval::pipeline::Images;
@@ -18,9 +18,9 @@ const BATCH: usize = 4;
 /// Runs the form that runs by default: the fused one, whose kernels skip.
 pub(super) fn run(arguments: &Arguments, variant: &'static Variant) -> Result<Ran> {
     let session = open(arguments, variant, false)?;
-    let mut executed = Executed::default();
+    let mut execution = Execution::default();
     let data = each(arguments, &session, |x, images| {
-        executed.add(&session.work(x)?, images);
+        execution.add(&session.work(x)?, images);
         Ok(())
     })?;
     Ok(Ran {
@@ -30,7 +30,9 @@ pub(super) fn run(arguments: &Arguments, variant: &'static Variant) -> Result<Ra
         } else {
             "trained"
         },
-        executed,
+        trained: arguments.run.source()?.trained() && !session.new_head(),
+        executed: execution.of_module(""),
+        execution,
     })
 }
 
@@ -54,13 +56,20 @@ pub(super) fn spikes(
 }
 
 /// Batches of the images, or random numbers where the model takes something else; says which.
-fn each(
+pub(super) fn each(
     arguments: &Arguments,
     session: &Session,
     mut f: impl FnMut(&Tensor, u64) -> Result<(), CountingError>,
 ) -> Result<String> {
     let rgb = session.input_form() == InputForm::Images && session.input_channels() == 3;
     if !rgb {
+        anyhow::ensure!(
+            arguments.images.is_none(),
+            "{} takes {} of {} channels, not images: leave --images away",
+            session.variant().name,
+            session.input_form(),
+            session.input_channels()
+        );
         let x = energy::formula_input(session);
         f(&x, 1)?;
         return Ok(format!("uniform random numbers {:?}", x.size()));

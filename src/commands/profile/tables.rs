@@ -1,7 +1,6 @@
 //! A report in text.
 
-use super::{Arguments, By, Layer, Macs, Report};
-use crate::commands::energy;
+use super::{Arguments, By, Layer, Macs, Ran, Report, skipped};
 use crate::commands::output::{human, print, table};
 use anyhow::Result;
 use zoo::graph::cost::Work;
@@ -13,7 +12,7 @@ const WORK: [&str; 5] = ["MACs", "elementwise", "read", "written", "live"];
 pub(super) fn print_report(arguments: &Arguments, report: &Report) -> Result<()> {
     let [height, width] = report.input;
     print(format!(
-        "{} ({} form), batch {}, input {height}x{width}: {} parameters, {} other tensors' elements",
+        "{} ({} form), batch {}, input {height}x{width}: {} parameters, {} elements of buffers",
         report.model,
         report.form,
         report.batch,
@@ -29,27 +28,26 @@ pub(super) fn print_report(arguments: &Arguments, report: &Report) -> Result<()>
     for line in comparison(&report.macs_of_an_image, report.complete) {
         print(line)?;
     }
-    let Some(estimates) = &report.energy else {
-        return Ok(());
-    };
-    print(match estimates.counts {
-        "graph" => "energy, ESTIMATED from the graph's counts (docs/energy.md):",
-        _ => "energy, ESTIMATED from the work on images (docs/energy.md):",
-    })?;
-    energy::print_summary(&estimates.summary)
+    if let Some(modules) = skipped::text(report.model, &report.macs_of_an_image.modules) {
+        print(modules)?;
+    }
+    match &report.energy {
+        Some(energies) => energies.print(),
+        None => Ok(()),
+    }
 }
 
 fn print_totals(report: &Report) -> Result<()> {
     let work = &report.total;
     let at_least = if report.complete { "" } else { "at least " };
     print(format!(
-        "total: {at_least}{} MACs, {at_least}{} elementwise operations, {at_least}{}B read, {at_least}{}B written; activations take \
-         {at_least}{}B at once",
+        "total: {at_least}{} MACs, {at_least}{} elementwise operations, {at_least}{} read, {at_least}{} written; activations take \
+         {at_least}{} at once (live)",
         human(work.macs),
         human(work.elementwise),
-        human(work.read),
-        human(work.written),
-        human(work.live)
+        bytes(work.read),
+        bytes(work.written),
+        bytes(work.live)
     ))?;
     for (kind, count) in &report.unknown {
         print(format!("not counted, no rule: {kind} ({count})"))?;
@@ -104,13 +102,6 @@ fn short(kind: &str) -> String {
 
 fn columns(work: &Work) -> [String; 5] {
     let show = |n: u64| if n == 0 { "-".to_owned() } else { human(n) };
-    let bytes = |n: u64| {
-        if n == 0 {
-            "-".to_owned()
-        } else {
-            human(n) + "B"
-        }
-    };
     [
         show(work.macs),
         show(work.elementwise),
@@ -118,6 +109,15 @@ fn columns(work: &Work) -> [String; 5] {
         bytes(work.written),
         bytes(work.live),
     ]
+}
+
+/// `44.9 MB`, `768 B`.
+fn bytes(n: u64) -> String {
+    match n {
+        0 => "-".to_owned(),
+        1..1_000 => format!("{n} B"),
+        _ => human(n) + "B",
+    }
 }
 
 /// Claimed, counted and executed MACs of an image, a line each.
@@ -133,39 +133,52 @@ fn comparison(macs: &Macs, complete: bool) -> Vec<String> {
         "  counted   {at_least}{} (the graph)",
         giga(macs.counted)
     ));
-    let Some(ran) = &macs.executed else {
-        return lines;
-    };
+    if let Some(ran) = &macs.executed {
+        lines.extend(executed(ran));
+    }
+    lines
+}
+
+/// What ran, on what, and what it skipped.
+fn executed(ran: &Ran) -> Vec<String> {
+    let giga = |n: f64| format!("{:.4} G", n / 1e9);
     let done = &ran.executed;
-    let mut line = format!(
-        "  executed  {} ({} form, mean of {} from: {})",
-        giga(done.macs),
-        ran.form,
-        done.images,
-        ran.data
-    );
+    let products = giga(done.macs - done.summed);
+    let mut lines = vec![format!("  executed  {products} ({} form)", ran.form)];
+    let mut more = |line: String| lines.push(format!("            {line}"));
+    if done.summed > 0.0 {
+        let (summed, additions) = (giga(done.summed), giga(done.additions));
+        more(format!(
+            "and {additions} additions of spikes in the place of {summed}"
+        ));
+    }
     if done.macs != done.dense {
-        line += &format!("; {} with nothing skipped", giga(done.dense));
+        more(format!("{} if nothing were skipped", giga(done.dense)));
     }
     if let Some(on) = done.heads_on {
-        line += &format!("; {:.1} % of the routed heads on", 100.0 * on);
+        more(format!("{:.1} % of the routed heads on", 100.0 * on));
     }
     if let Some(rate) = done.firing_rate {
-        let nonzero = giga(done.nonzero);
-        line += &format!(
-            "; {nonzero} of them of a spike or number that is not zero, firing rate {:.2} %",
-            100.0 * rate
-        );
+        let (nonzero, rate) = (giga(done.nonzero), 100.0 * rate);
+        more(format!(
+            "{nonzero} have a left operand that is not zero; firing rate {rate:.2} %"
+        ));
     }
-    lines.push(line);
+    more(match done.images {
+        1 => format!("of one input: {}", ran.data),
+        n => format!("mean of {n} images: {}", ran.data),
+    });
+    if !ran.trained && skipped::skips(done) {
+        more("the weights are not trained: what they skip, route or fire means nothing".to_owned());
+    }
     lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Claimed, Ran};
+    use super::super::Claimed;
     use super::*;
-    use zoo::counting::Executed;
+    use zoo::counting::{Executed, Execution};
 
     #[test]
     fn claimed_counted_and_executed_stand_side_by_side() {
@@ -175,9 +188,12 @@ mod tests {
                 source: "the paper",
             }),
             counted: 2.413e8,
+            modules: Vec::new(),
             executed: Some(Ran {
                 data: "drawn".to_owned(),
                 form: "fused",
+                trained: false,
+                execution: Execution::default(),
                 executed: Executed {
                     images: 2,
                     macs: 1e8,
@@ -191,9 +207,11 @@ mod tests {
         for part in [
             "claimed   0.241 G (the paper)",
             "counted   at least 0.2413 G",
-            "executed  0.1000 G (fused form, mean of 2",
-            "0.2000 G with nothing skipped",
+            "executed  0.1000 G (fused form)",
+            "mean of 2 images: drawn",
+            "0.2000 G if nothing were skipped",
             "50.0 % of the routed heads on",
+            "not trained",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
