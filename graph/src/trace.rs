@@ -103,6 +103,9 @@ pub fn trace(
     let mut params: Vec<(String, Tensor)> = store.variables().into_iter().collect();
     params.sort_by(|(a, _), (b, _)| a.cmp(b));
     let at = |batch| trace_at(batch, store.device(), inputs, &params, &forward);
+    // Once for nothing, so that tables which a model keeps once they are made are constants at both batches; traced, since
+    // models may take another way untraced (kernels).
+    at(BATCHES[0])?;
     let traces = [at(BATCHES[0])?, at(BATCHES[1])?];
     let (mut graph, tensors) = merge::merge(traces, BATCHES, inputs.len(), &params)?;
     check(&graph)?;
@@ -144,8 +147,6 @@ fn trace_at(
             }
         })
     };
-    // Untraced first, so that tables which a model keeps once they are made are constants at both batches.
-    run()?;
     let tracer = |reason| TraceError::Tracer { reason };
     let running = Running::begin(&known).map_err(tracer)?;
     let outputs = run()?;
