@@ -46,7 +46,7 @@ fn export(
             continue;
         };
         let (file, held) = exporter
-            .write_verified(path, &[])
+            .write_verified(path, &mut std::iter::empty())
             .map_err(|e| e.to_string())?;
         return Ok((file.kinds, held));
     }
@@ -148,6 +148,39 @@ fn weights_that_tell_nothing_apart_are_refused() {
     assert!(!folder.join("a.onnx").exists() && folder.join("a.unverified.onnx").exists());
 }
 
+/// One model that fails stops no other one, and the table has all of them.
+#[test]
+fn a_model_that_fails_stops_no_other_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let weights = folder.join("mnist.safetensors");
+    let written = zoo(folder)
+        .args(["weights", "convert", "formula", "mnist.safetensors"])
+        .args(["--model", "ninformer-mnist"])
+        .output()
+        .unwrap();
+    assert!(
+        written.status.success() && weights.exists(),
+        "{}",
+        stderr(&written)
+    );
+    let output = zoo(folder)
+        .args(["export", "activator-only-geglu-cifar10", "ninformer-mnist"])
+        .args(["--onnx=out/", "--jobs=2", "--threads=1", "--limit=1"])
+        .args(["--weights=mnist.safetensors", "--table=table.md"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let table = std::fs::read_to_string(folder.join("table.md")).unwrap();
+    let row = |name: &str| table.lines().find(|line| line.contains(name)).unwrap();
+    assert!(
+        row("activator-only-geglu-cifar10").contains("FAILED"),
+        "{table}"
+    );
+    assert!(!row("ninformer-mnist").contains("FAILED"), "{table}");
+    assert!(folder.join("out/ninformer-mnist.onnx").is_file());
+}
+
 /// Inputs of another form and another size, and half precision.
 #[test]
 fn forms_sizes_and_half_precision_are_written() {
@@ -158,7 +191,9 @@ fn forms_sizes_and_half_precision_are_written() {
         let size = settings.size.unwrap_or(variant.build_options().size);
         let session = open(variant, "formula:zoo:0.7", size);
         let exporter = Exporter::new(&session, settings).unwrap();
-        let (_, held) = exporter.write_verified(&path, &[]).unwrap();
+        let (_, held) = exporter
+            .write_verified(&path, &mut std::iter::empty())
+            .unwrap();
         (held, OnnxFile::read(&path).unwrap())
     };
     let half = Settings {

@@ -105,6 +105,43 @@ fn factors_are_joined() {
     assert_eq!(scaled, counts(&[("Mul", 1), ("ReduceSum", 1)]));
 }
 
+/// Two steps of a leaky neuron with a hard reset: no step is longer than what a person would write.
+#[test]
+fn steps_of_spiking_neurons_are_short() {
+    let spiking = kinds(|x| {
+        let mut potential = x.zeros_like();
+        let mut spikes = Vec::new();
+        for i in 0..2 {
+            potential = &potential + (x * f64::from(i + 1) - &potential) / 2.0;
+            let fired = (&potential - 0.25).gt(0.0).to_kind(Kind::Float);
+            potential = &potential * (1.0 - &fired);
+            spikes.push(fired);
+        }
+        pooled(&(&spikes[0] * 3.0 + &spikes[1]))
+    });
+    let expected = [
+        ("Add", 2),
+        ("Cast", 2),
+        ("Greater", 2),
+        ("Mul", 4),
+        ("ReduceSum", 1),
+        ("Sub", 1),
+        ("Where", 1),
+    ];
+    assert_eq!(spiking, counts(&expected));
+}
+
+#[test]
+fn means_over_parts_that_do_not_divide_are_products() {
+    // 6 x 8 to 4 x 3: neither side divides; to 3 x 4: both do.
+    let products = kinds(|x| x.adaptive_avg_pool2d([4, 3]).flatten(1, -1));
+    assert_eq!(products, counts(&[("MatMul", 2), ("Reshape", 1)]));
+    let windows = kinds(|x| x.adaptive_avg_pool2d([3, 4]).flatten(1, -1));
+    assert_eq!(windows, counts(&[("AveragePool", 1), ("Reshape", 1)]));
+    let larger = kinds(|x| x.flatten(2, 3).adaptive_avg_pool1d([50]).flatten(1, -1));
+    assert_eq!(larger, counts(&[("MatMul", 1), ("Reshape", 2)]));
+}
+
 #[test]
 fn norms_are_folded_and_shapes_are_known() {
     let store = nn::VarStore::new(Device::Cpu);
@@ -125,21 +162,27 @@ fn norms_are_folded_and_shapes_are_known() {
     assert_eq!(written.kinds, counts(&expected));
 }
 
+/// Beyond the limit, as beyond 2 GB: ONNX Runtime reads them from there.
 #[test]
-fn weights_may_lie_in_a_file_of_their_own() {
+fn weights_lie_in_a_file_of_their_own_beyond_the_limit() {
     let store = nn::VarStore::new(Device::Cpu);
     let layer = nn::linear(store.root(), 2, 3, nn::LinearConfig::default());
-    let apart = OnnxOptions {
-        external_data: true,
-        ..options()
-    };
-    let written = written_as(&store, |x| pooled(x).apply(&layer), &apart, 1e-5);
-    let named: Vec<_> = written
-        .files
-        .iter()
-        .map(|f| f.file_name().unwrap())
-        .collect();
-    assert_eq!(named, ["net.onnx", "net.onnx.data"]);
+    // Six weights and three biases, and where the pooling's axes are said.
+    let bytes = 4 * (6 + 3) + 8 * 2;
+    for (embed_up_to, expected) in [
+        (bytes, &["net.onnx"][..]),
+        (bytes - 1, &["net.onnx", "net.onnx.data"]),
+        (0, &["net.onnx", "net.onnx.data"]),
+    ] {
+        let options = OnnxOptions {
+            embed_up_to,
+            ..options()
+        };
+        let written = written_as(&store, |x| pooled(x).apply(&layer), &options, 1e-5);
+        let files = written.files.iter();
+        let named: Vec<_> = files.map(|f| f.file_name().unwrap()).collect();
+        assert_eq!(named, expected, "{embed_up_to}: {written:?}");
+    }
 }
 
 #[test]

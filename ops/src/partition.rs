@@ -127,8 +127,9 @@ impl HaloSide {
 /// the map.
 pub fn halo_windows(x: &Tensor, sides: [HaloSide; 2]) -> Tensor {
     let [(rows, height, row_step), (columns, width, column_step)] = sides.map(|s| s.layout());
-    x.constant_pad_nd([columns[0], columns[1], rows[0], rows[1]])
-        .permute([0, 2, 3, 1])
+    // Channels last before anything is copied: windows are then copied pixel by pixel, not number by number.
+    x.permute([0, 2, 3, 1])
+        .constant_pad_nd([0, 0, columns[0], columns[1], rows[0], rows[1]])
         .unfold(1, height, row_step)
         .unfold(2, width, column_step)
 }

@@ -82,7 +82,11 @@ impl Timed {
             let index = match engines.iter().position(|(name, _)| *name == engine) {
                 Some(open) => open,
                 None => {
-                    engines.push((engine, model.open(engine, &arguments.run)?.engine));
+                    let mut opened = model.open(engine, &arguments.run)?;
+                    if arguments.images.is_some() {
+                        opened = opened.for_images(&model.name)?;
+                    }
+                    engines.push((engine, opened.engine));
                     engines.len() - 1
                 }
             };

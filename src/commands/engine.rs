@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use zoo::backbones::{IMAGENET, Interpolation, Preprocessing, Variant};
+use zoo::backbones::{IMAGENET, InputForm, Interpolation, Preprocessing, Variant};
 use zoo::export::WEIGHTS_KEY;
 use zoo::runtime::{
     Engine, EngineName, OnnxFile, OnnxOptions, OpenvinoSession, OptimizationLevel, OrtSession,
@@ -272,9 +272,6 @@ fn onnx_preprocessing(file: &OnnxFile, flags: &EngineArguments) -> Result<Prepro
             model::describe(&p)
         );
     }
-    if file.channels() != 3 {
-        bail!("{path} takes {} channels; images have 3", file.channels());
-    }
     Ok(p)
 }
 
@@ -284,6 +281,23 @@ pub struct Opened {
     pub engine: Box<dyn Engine>,
     /// Whether its head is new and untrained.
     pub new_head: bool,
+}
+
+impl Opened {
+    /// The engine, for RGB images.
+    ///
+    /// # Errors
+    /// A model of something else: event frames, sequences, points, grey digits.
+    pub fn for_images(self, name: &str) -> Result<Opened> {
+        let (form, channels) = (self.engine.input_form(), self.engine.input_channels());
+        if form == InputForm::Images && channels == 3 {
+            return Ok(self);
+        }
+        bail!(
+            "{name} takes {form} with {channels} channels, and images are [batch, 3, height, width]: `zoo bench` and `zoo compare` \
+             run it on random input"
+        )
+    }
 }
 
 impl Model {

@@ -206,7 +206,7 @@ fn evaluate(
         ..arguments.run.clone()
     };
     let engine = auto::resolve(model, &run, arguments.batch.get())?;
-    let opened = model.open(engine, &run)?;
+    let opened = model.open(engine, &run)?.for_images(&model.name)?;
     if opened.new_head {
         bail!(
             "{}: the checkpoint's head has another width than --classes, so the head would be new, and the accuracy of an \

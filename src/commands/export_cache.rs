@@ -37,7 +37,7 @@ pub fn exported(variant: &'static Variant, run: &ModelArguments) -> Result<PathB
     };
     // Written under a name of this process, so that another one never reads half a file.
     let own = path.with_extension(format!("{}.onnx", std::process::id()));
-    Exporter::new(&session, settings)?.write_verified(&own, &[])?;
+    Exporter::new(&session, settings)?.write_verified(&own, &mut std::iter::empty())?;
     std::fs::rename(&own, &path).with_context(|| path.display().to_string())?;
     Ok(path)
 }

@@ -121,7 +121,8 @@ impl Runner {
         let run = &arguments.run;
         if !arguments.features {
             let engine = auto::resolve(model, run, 1)?;
-            return Ok(Runner::Classes(model.open(engine, run)?));
+            let opened = model.open(engine, run)?.for_images(&model.name)?;
+            return Ok(Runner::Classes(opened));
         }
         let libtorch = EngineChoice::Named(EngineName::Libtorch);
         let Some(variant) = model

@@ -2,10 +2,11 @@
 
 mod verify;
 
-pub use verify::Verification;
+pub use verify::{Verification, tells_inputs_apart};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tch::Tensor;
 use zoo_backbones::InputForm;
@@ -35,7 +36,15 @@ pub struct Settings {
     pub external_data: bool,
     /// Weights and arithmetic in half precision.
     pub half: bool,
+    /// Verification begins no further batch after this time, but for the first two; `None` runs all.
+    pub budget: Option<Duration>,
 }
+
+/// Why an image can not be had.
+pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Batches of images in the model's form, each read when it is asked for.
+pub type ImageBatches<'a> = dyn Iterator<Item = Result<Tensor, ImageError>> + 'a;
 
 /// Why there is no verified file.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +76,9 @@ pub enum Error {
         expected: Vec<i64>,
         found: Vec<i64>,
     },
+    /// An image to compare on can not be had.
+    #[error("{0}")]
+    Image(ImageError),
     /// The file system.
     #[error("{}: {source}", path.display())]
     Io {
@@ -115,7 +127,7 @@ impl<'a> Exporter<'a> {
     pub fn write_verified(
         &self,
         path: &Path,
-        images: &[Tensor],
+        images: &mut ImageBatches<'_>,
     ) -> Result<(OnnxFile, Verification), Error> {
         let beside = verify::beside(path);
         self.write(&beside)?;
@@ -160,7 +172,10 @@ impl<'a> Exporter<'a> {
             ),
             outputs: vec!["logits".to_owned()],
             metadata: self.metadata(verification),
-            external_data: self.settings.external_data,
+            embed_up_to: match self.settings.external_data {
+                true => 0,
+                false => onnx::EMBEDDED_LIMIT,
+            },
             half: self.settings.half,
         };
         onnx::export(&self.trace, &options, path).map_err(|source| Error::Graph {

@@ -1,13 +1,17 @@
 //! Holding an ONNX file to what libtorch computes.
 
-use super::{Error, Settings};
+use super::{Error, ImageBatches, Settings};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use tch::{Kind, Tensor};
 use zoo_runtime::{Engine, EngineError, OnnxFile, OnnxOptions, OrtSession, Precision, Session};
 
 /// Batches of random input that a file is held to libtorch on.
 const BATCHES: [i64; 4] = [1, 2, 5, 8];
+
+/// Of these, those that are run whatever the budget is: two sizes, so that a batch that was baked in shows.
+const LEAST_BATCHES: usize = 2;
 
 /// Of the random input: the same file gives the same figures again.
 const SEED: i64 = 5;
@@ -33,6 +37,9 @@ const LARGEST_HALF: f64 = 65504.0;
 /// Of the logits' scale: where different inputs' logits are nearer than this many tolerances, nothing was compared.
 const LEAST_SPREAD: f64 = 10.0;
 
+/// The same for weights that are chosen: well beyond the least.
+const GOOD_SPREAD: f64 = 100.0;
+
 /// How far ONNX Runtime's logits are from libtorch's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
@@ -40,7 +47,7 @@ pub struct Verification {
     pub max_relative_difference: f64,
     /// What was allowed.
     pub tolerance: f64,
-    /// Batches of random input.
+    /// Batches of random input: fewer where the budget was used up.
     pub random_batches: Vec<i64>,
     /// Inputs compared, random ones and images.
     pub inputs: usize,
@@ -86,6 +93,13 @@ impl Verification {
                 self.max_relative_difference
             ));
         }
+        if self.decided_otherwise > 0 && self.decided_otherwise == self.inputs {
+            return Err(format!(
+                "a decision fell otherwise on all {} inputs, so that nothing was compared: give weights that decide less closely \
+                 (--weights FILE, or formula:SALT:GAIN with another gain)",
+                self.inputs
+            ));
+        }
         if self.other_top1 > 0 {
             return Err(format!(
                 "the likeliest class of {} inputs is another one in ONNX Runtime",
@@ -102,13 +116,52 @@ impl Verification {
     }
 }
 
+impl Verification {
+    /// Counts an input whose logits are `difference` apart, where libtorch's own move by `own`.
+    fn count(&mut self, difference: f64, same_top1: bool, own: f64) {
+        self.inputs += 1;
+        if difference > self.tolerance && difference <= own {
+            self.decided_otherwise += 1;
+            self.max_decided_difference = self.max_decided_difference.max(difference);
+            return;
+        }
+        // Not `max`, which would lose what is not a number.
+        if difference.is_nan() || difference > self.max_relative_difference {
+            self.max_relative_difference = difference;
+        }
+        self.other_top1 += usize::from(!same_top1);
+    }
+}
+
+/// Whether the model's weights tell random inputs apart, so that equal logits say something.
+///
+/// # Errors
+/// The model does not run.
+pub fn tells_inputs_apart(session: &Session, size: [i64; 2]) -> Result<bool, Error> {
+    tch::manual_seed(SEED);
+    let logits = session.logits(&random(session, 2, size))?;
+    Ok(spread(&logits.to_kind(Kind::Double)) >= GOOD_SPREAD * ROUNDING)
+}
+
+fn random(session: &Session, batch: i64, size: [i64; 2]) -> Tensor {
+    let form = session.input_form();
+    let shape = form.shape(batch, session.input_channels(), size);
+    Tensor::randn(shape, (Kind::Float, tch::Device::Cpu))
+}
+
+/// How far the logits of a batch are apart, relative to the largest.
+fn spread(logits: &Tensor) -> f64 {
+    let apart = (logits.amax([0i64], false) - logits.amin([0i64], false)).max();
+    apart.double_value(&[]) / logits.abs().max().double_value(&[])
+}
+
 /// Runs a file beside the model: on random input at several batches, then on batches of images.
 pub(super) fn verify(
     session: &Session,
     settings: &Settings,
     size: [i64; 2],
     path: &Path,
-    images: &[Tensor],
+    images: &mut ImageBatches<'_>,
 ) -> Result<Verification, Error> {
     let file = OnnxFile::read(path).map_err(EngineError::from)?;
     let options = OnnxOptions {
@@ -127,7 +180,7 @@ pub(super) fn verify(
             } else {
                 ROUNDING
             },
-            random_batches: BATCHES.to_vec(),
+            random_batches: Vec::new(),
             inputs: 0,
             decided_otherwise: 0,
             max_decided_difference: 0.0,
@@ -141,14 +194,22 @@ pub(super) fn verify(
         half: settings.half,
     };
     tch::manual_seed(SEED);
-    for batch in BATCHES {
-        let shape = session
-            .input_form()
-            .shape(batch, session.input_channels(), size);
-        verifier.hold(&Tensor::randn(shape, (Kind::Float, tch::Device::Cpu)))?;
+    let begun = Instant::now();
+    let used_up = || {
+        settings
+            .budget
+            .is_some_and(|budget| begun.elapsed() >= budget)
+    };
+    for (i, batch) in BATCHES.into_iter().enumerate() {
+        if i >= LEAST_BATCHES && used_up() {
+            break;
+        }
+        verifier.hold(&random(session, batch, size))?;
+        verifier.found.random_batches.push(batch);
     }
-    for x in images {
-        let same = verifier.hold(x)?;
+    while let Some(x) = images.next().filter(|_| !used_up()) {
+        let x = x.map_err(Error::Image)?;
+        let same = verifier.hold(&x)?;
         verifier.found.images += x.size()[0] as usize;
         verifier.found.same_top1 += same;
     }
@@ -182,8 +243,7 @@ impl Verifier<'_> {
         let top = |t: &Tensor| t.argmax(1, false);
         let same = numbers(&top(&found).eq_tensor(&top(&expected)).to_kind(Kind::Double));
         if x.size()[0] > 1 {
-            let spread = (expected.amax([0i64], false) - expected.amin([0i64], false)).max();
-            self.found.spread = self.found.spread.max(spread.double_value(&[]) / scale);
+            self.found.spread = self.found.spread.max(spread(&expected));
         }
         if self.half && self.found.overflowing.is_empty() && apart.iter().any(|d| d.is_nan()) {
             self.found.overflowing = self.overflowing(x)?;
@@ -194,24 +254,9 @@ impl Verifier<'_> {
         };
         self.found.own_rounding = self.found.own_rounding.max(own);
         for (difference, same) in apart.iter().zip(&same) {
-            self.judge(*difference, *same == 1.0, own);
+            self.found.count(*difference, *same == 1.0, own);
         }
         Ok(same.iter().filter(|s| **s == 1.0).count())
-    }
-
-    fn judge(&mut self, difference: f64, same_top1: bool, own: f64) {
-        let found = &mut self.found;
-        found.inputs += 1;
-        if difference > found.tolerance && difference <= own {
-            found.decided_otherwise += 1;
-            found.max_decided_difference = found.max_decided_difference.max(difference);
-            return;
-        }
-        // Not `max`, which would lose what is not a number.
-        if difference.is_nan() || difference > found.max_relative_difference {
-            found.max_relative_difference = difference;
-        }
-        found.other_top1 += usize::from(!same_top1);
     }
 
     /// How far libtorch's logits move when the input changes by as much as rounding does, at most.
@@ -248,4 +293,62 @@ fn numbers(t: &Tensor) -> Vec<f64> {
 /// Where a file lies until it is verified.
 pub(super) fn beside(path: &Path) -> PathBuf {
     path.with_extension("unverified.onnx")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found() -> Verification {
+        Verification {
+            max_relative_difference: 1e-6,
+            tolerance: ROUNDING,
+            random_batches: BATCHES.to_vec(),
+            inputs: 16,
+            decided_otherwise: 0,
+            max_decided_difference: 0.0,
+            own_rounding: 0.0,
+            images: 0,
+            same_top1: 0,
+            other_top1: 0,
+            spread: 1.0,
+            overflowing: Vec::new(),
+        }
+    }
+
+    /// What must fail, and the word that says why.
+    #[test]
+    fn a_file_fails_for_each_reason() {
+        assert_eq!(found().judge(), Ok(()));
+        type Change = fn(&mut Verification);
+        let changes: [(Change, &str); 6] = [
+            (|v| v.max_relative_difference = 2.0 * ROUNDING, "apart"),
+            (|v| v.max_relative_difference = f64::NAN, "no numbers"),
+            (|v| v.other_top1 = 1, "likeliest"),
+            (|v| v.spread = 9.0 * ROUNDING, "prove nothing"),
+            (|v| v.spread = f64::NAN, "prove nothing"),
+            (|v| v.decided_otherwise = v.inputs, "nothing was compared"),
+        ];
+        for (change, reason) in changes {
+            let mut wrong = found();
+            change(&mut wrong);
+            let told = wrong.judge().unwrap_err();
+            assert!(told.contains(reason), "{told}");
+        }
+    }
+
+    /// A jump counts as a decision only where libtorch's own logits jump as far.
+    #[test]
+    fn a_jump_needs_an_explanation() {
+        let mut v = found();
+        v.count(0.5, false, 0.6);
+        assert_eq!((v.decided_otherwise, v.other_top1), (1, 0));
+        assert_eq!((v.max_decided_difference, v.judge()), (0.5, Ok(())));
+        v.count(0.5, true, 0.4);
+        assert_eq!((v.decided_otherwise, v.max_relative_difference), (1, 0.5));
+        assert!(v.judge().is_err());
+        let mut v = found();
+        v.count(f64::NAN, true, 1.0);
+        assert!(v.judge().is_err());
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::model::{Attribute, Draft, Op, Port};
 use super::proto::*;
-use super::{ExportError, OnnxOptions};
+use super::{EMBEDDED_LIMIT, ExportError, OnnxOptions};
 use crate::graph::Dtype;
 use prost::Message;
 use std::io::{BufWriter, Write};
@@ -11,8 +11,6 @@ use tch::{Kind, Tensor};
 
 /// IR version 10 came with ONNX 1.16, which has opset 21.
 const IR_VERSION: i64 = 10;
-/// Protobuf messages end at 2 GiB; weights beyond this go to a file of their own.
-const EMBEDDED_LIMIT: usize = 2_000_000_000;
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
 
@@ -23,7 +21,7 @@ pub(super) fn write(
     path: &Path,
 ) -> Result<(Vec<PathBuf>, u64), ExportError> {
     let total: usize = draft.weights.values().map(bytes_of).sum();
-    let external = options.external_data || total > EMBEDDED_LIMIT;
+    let external = total > options.embed_up_to.min(EMBEDDED_LIMIT);
     let (initializer, data) = match external {
         true => {
             let data = data_path(path);

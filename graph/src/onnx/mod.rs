@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 /// The operator set that files name.
 pub const OPSET: i64 = 21;
 
+/// Bytes of weights that a file may hold: protobuf messages end at 2 GiB, and the graph needs some room.
+pub const EMBEDDED_LIMIT: usize = 2_000_000_000;
+
 /// How to write a file.
 #[derive(Debug, Clone)]
 pub struct OnnxOptions {
@@ -31,8 +34,9 @@ pub struct OnnxOptions {
     pub outputs: Vec<String>,
     /// Keys and values that travel with the model.
     pub metadata: BTreeMap<String, String>,
-    /// Weights in `FILE.data` beside the file; always so where they pass 2 GB.
-    pub external_data: bool,
+    /// Bytes of all weights up to which they lie in the file itself; beyond, in `FILE.data` beside it. Never more than
+    /// [`EMBEDDED_LIMIT`], which is the default; 0 puts them apart.
+    pub embed_up_to: usize,
     /// Weights and arithmetic in half precision; inputs and outputs stay as they are.
     pub half: bool,
 }
@@ -44,7 +48,7 @@ impl Default for OnnxOptions {
             description: String::new(),
             outputs: vec!["output".to_owned()],
             metadata: BTreeMap::new(),
-            external_data: false,
+            embed_up_to: EMBEDDED_LIMIT,
             half: false,
         }
     }

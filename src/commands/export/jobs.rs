@@ -1,54 +1,44 @@
 //! Several models at once, each in a process of its own: libtorch's threads and memory are a process's.
 
 use super::Arguments;
+use super::ledger::Ledger;
 use super::report::{Exported, Report};
 use anyhow::{Context, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zoo::backbones::Variant;
 use zoo::runtime::EngineName;
 
-/// Exports every variant to its path, `jobs` at a time, the largest first; `done` hears of each as it ends, in any order.
-/// Gives what was done in the order of the variants.
+/// Exports every variant to its path, `jobs` at a time, the largest first; the ledger hears of each as it ends, in any order.
 pub fn run(
     arguments: &Arguments,
-    variants: &[(&'static Variant, std::path::PathBuf)],
+    variants: &[(&'static Variant, PathBuf)],
     jobs: usize,
     stop: &AtomicBool,
-    done: &(dyn Fn(&Exported) + Sync),
-) -> Vec<Exported> {
+    ledger: &Ledger<'_>,
+) {
     let mut order: Vec<usize> = (0..variants.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(variants[i].0.params));
     let next = AtomicUsize::new(0);
-    let found: Mutex<Vec<(usize, Exported)>> = Mutex::new(Vec::new());
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let Some(&i) = order.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                return;
+            };
+            let (variant, path) = &variants[i];
+            let exported = one(arguments, variant, path).unwrap_or_else(|e| {
+                let file = path.display().to_string();
+                Exported::failed(variant.name, &file, format!("{e:#}"))
+            });
+            ledger.enter(i, exported);
+        }
+    };
     std::thread::scope(|scope| {
         for _ in 0..jobs.min(variants.len()) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(&i) = order.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                        return;
-                    };
-                    let (variant, path) = &variants[i];
-                    let exported = one(arguments, variant, path).unwrap_or_else(|e| {
-                        let file = path.display().to_string();
-                        Exported::failed(variant.name, &file, format!("{e:#}"))
-                    });
-                    done(&exported);
-                    found
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .push((i, exported));
-                }
-            });
+            scope.spawn(work);
         }
     });
-    let mut found = found
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    found.sort_by_key(|(i, _)| *i);
-    found.into_iter().map(|(_, exported)| exported).collect()
 }
 
 /// The outcome of `zoo export` of one model in a process of its own.

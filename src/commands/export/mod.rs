@@ -1,23 +1,30 @@
 //! `zoo export`: models as ONNX files.
 
 mod jobs;
+mod ledger;
 mod report;
 mod table;
 
-use super::output::{print, print_json};
+use super::model::ModelArguments;
+use super::output::print_json;
 use super::{Exit, model, stop_on_interrupt};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use ledger::Ledger;
 use report::{Exported, Report};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tch::Tensor;
 use zoo::backbones::{InputForm, Variant};
 use zoo::eval::Prepare;
-use zoo::eval::data::{Classes, DataSet, OpenOptions, drawn};
+use zoo::eval::data::{Classes, DataSet, OpenOptions, Sample, drawn};
 use zoo::eval::pipeline::Images;
-use zoo::export::{Exporter, Settings};
+use zoo::export::{Exporter, Settings, tells_inputs_apart};
 use zoo::runtime::Session;
+
+/// Gains of the formula: spiking nets are silent at small ones, deep nets without norms drown at large ones.
+const GAINS: [f64; 6] = [0.7, 1.0, 2.0, 3.0, 4.0, 8.0];
 
 /// Write models as ONNX files, and hold each to libtorch in ONNX Runtime: random input at several batches, then images.
 ///
@@ -36,6 +43,10 @@ pub struct Arguments {
     /// At most this many images.
     #[arg(long, default_value_t = 200)]
     limit: usize,
+    /// Begin no further batch of a model's verification after so many seconds; two random batches are always run. What was
+    /// run is in the report. Default: everything.
+    #[arg(long, value_name = "SECONDS")]
+    budget: Option<u64>,
     /// Do not run the files.
     #[arg(long)]
     no_verify: bool,
@@ -48,18 +59,18 @@ pub struct Arguments {
     /// This many models at once, each in a process of its own; --threads are then those of each.
     #[arg(long, default_value = "1", value_name = "N")]
     jobs: std::num::NonZeroUsize,
-    /// Write the outcome as a Markdown table, too: into this file, between the marks `<!-- table: begin -->` and
-    /// `<!-- table: end -->` where it has them.
+    /// Write the outcome as a Markdown table, too, model by model as they end: into this file, between the marks
+    /// `<!-- table: begin -->` and `<!-- table: end -->` where it has them.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
-    /// Delete each file once it was verified: for the table alone.
-    #[arg(long, conflicts_with = "no_verify")]
+    /// Delete each file once it was written and verified: for the report alone.
+    #[arg(long)]
     discard: bool,
     /// Print JSON (schema zoo.export/1).
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    run: model::ModelArguments,
+    run: ModelArguments,
 }
 
 impl Arguments {
@@ -68,6 +79,7 @@ impl Arguments {
         let mut line = vec![format!("--limit={}", self.limit)];
         let images = self.images.iter();
         line.extend(images.map(|dir| format!("--images={}", dir.display())));
+        line.extend(self.budget.map(|s| format!("--budget={s}")));
         for (flag, given) in [
             ("--no-verify", self.no_verify),
             ("--external-data", self.external_data),
@@ -81,7 +93,8 @@ impl Arguments {
 
     /// Where each model's file goes.
     fn paths(&self, variants: Vec<&'static Variant>) -> Result<Vec<(&'static Variant, PathBuf)>> {
-        if variants.len() == 1 && !self.onnx.is_dir() {
+        let folder = self.onnx.is_dir() || self.onnx.as_os_str().as_encoded_bytes().ends_with(b"/");
+        if variants.len() == 1 && !folder {
             return Ok(vec![(variants[0], self.onnx.clone())]);
         }
         std::fs::create_dir_all(&self.onnx).with_context(|| self.onnx.display().to_string())?;
@@ -94,23 +107,15 @@ impl Arguments {
 pub fn run(arguments: &Arguments) -> Result<Exit> {
     let variants = arguments.paths(model::variants(&arguments.models)?)?;
     let stop = stop_on_interrupt()?;
-    let tell = |exported: &Exported| {
-        // A closed pipe ends the command when the report is printed.
-        let _closed = match arguments.json {
-            true => Ok(()),
-            false => print(exported.line()),
-        };
-    };
+    let ledger = Ledger::new(arguments, variants.len())?;
     let jobs = arguments.jobs.get();
-    let exports = match jobs {
-        1 => one_by_one(arguments, &variants, &stop, &tell),
-        _ => jobs::run(arguments, &variants, jobs, &stop, &tell),
-    };
+    match jobs {
+        1 => one_by_one(arguments, &variants, &stop, &ledger),
+        _ => jobs::run(arguments, &variants, jobs, &stop, &ledger),
+    }
+    let exports = ledger.close()?;
     let all_hold = exports.iter().all(|e| e.error.is_none());
     let interrupted = exports.len() < variants.len();
-    if let Some(path) = &arguments.table {
-        table::write(path, &exports)?;
-    }
     if arguments.json {
         print_json(&Report {
             schema: report::SCHEMA.to_owned(),
@@ -128,40 +133,40 @@ fn one_by_one(
     arguments: &Arguments,
     variants: &[(&'static Variant, PathBuf)],
     stop: &AtomicBool,
-    done: &dyn Fn(&Exported),
-) -> Vec<Exported> {
-    let running = variants
-        .iter()
-        .take_while(|_| !stop.load(Ordering::Relaxed));
-    let exports = running.map(|(variant, path)| {
+    ledger: &Ledger<'_>,
+) {
+    for (place, (variant, path)) in variants.iter().enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
         let exported = export(arguments, variant, path).unwrap_or_else(|e| {
             let file = path.display().to_string();
             Exported::failed(variant.name, &file, super::output::explain(&e))
         });
-        done(&exported);
-        exported
-    });
-    exports.collect()
+        ledger.enter(place, exported);
+    }
 }
 
 fn export(arguments: &Arguments, variant: &'static Variant, path: &Path) -> Result<Exported> {
     let size = arguments.run.engine.input_size;
     let size = size.map(|(height, width)| [height as i64, width as i64]);
-    let session = arguments.run.open_in_libtorch_at(variant, size)?;
-    let weights = arguments.run.source()?.identity()?;
+    let (session, weights) = open(&arguments.run, variant, size, !arguments.no_verify)?;
     let settings = Settings {
         weights: weights.clone(),
         classes: class_names(&session),
         size,
         external_data: arguments.external_data,
         half: arguments.fp16,
+        budget: arguments.budget.map(Duration::from_secs),
     };
     let exporter = Exporter::new(&session, settings)?;
     let (file, verification) = if arguments.no_verify {
         (exporter.write(path)?, None)
     } else {
         let images = images(arguments, &session)?;
-        let (file, verification) = exporter.write_verified(path, &images)?;
+        let batches = images.iter().flat_map(Batches::read);
+        let mut batches = batches.map(|x| x.map_err(Into::into));
+        let (file, verification) = exporter.write_verified(path, &mut batches)?;
         (file, Some(verification))
     };
     let mut exported = Exported {
@@ -183,6 +188,38 @@ fn export(arguments: &Arguments, variant: &'static Variant, path: &Path) -> Resu
     Ok(exported)
 }
 
+/// The model and its weights' identity; where no weights are named, the formula's with the first gain that lets the model tell
+/// inputs apart: of each family's depth another one does.
+fn open(
+    run: &ModelArguments,
+    variant: &'static Variant,
+    size: Option<[i64; 2]>,
+    verified: bool,
+) -> Result<(Session, String)> {
+    let opened = |run: &ModelArguments| -> Result<(Session, String)> {
+        let session = run.open_in_libtorch_at(variant, size)?;
+        Ok((session, run.source()?.identity()?))
+    };
+    if run.weights.is_some() || !verified {
+        return opened(run);
+    }
+    for gain in GAINS {
+        let (session, weights) = opened(&ModelArguments {
+            weights: Some(format!("formula:zoo:{gain}")),
+            ..run.clone()
+        })?;
+        let sides = size.unwrap_or(variant.build_options().size);
+        if tells_inputs_apart(&session, sides)? {
+            return Ok((session, weights));
+        }
+    }
+    bail!(
+        "{}: no formula weights tell inputs apart, so that the file could not be verified: give --weights FILE, or say \
+         --no-verify",
+        variant.name
+    )
+}
+
 /// Names of ImageNet's classes, where the head as published has these.
 fn class_names(session: &Session) -> Vec<String> {
     let classes = Classes::imagenet();
@@ -194,11 +231,16 @@ fn class_names(session: &Session) -> Vec<String> {
     classes.iter().map(|class| class.name.clone()).collect()
 }
 
-/// Batches of images as the model takes them; none where it takes something else.
-fn images(arguments: &Arguments, session: &Session) -> Result<Vec<Tensor>> {
-    const BATCH: usize = 8;
+/// Images as a model takes them.
+struct Batches {
+    images: Images,
+    samples: Vec<Sample>,
+}
+
+/// None where the model takes something else.
+fn images(arguments: &Arguments, session: &Session) -> Result<Option<Batches>> {
     if session.input_form() != InputForm::Images || session.input_channels() != 3 {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let options = OpenOptions {
         need_labels: false,
@@ -212,21 +254,36 @@ fn images(arguments: &Arguments, session: &Session) -> Result<Vec<Tensor>> {
     if let Some(size) = arguments.run.engine.input_size {
         preprocessing.size = size;
     }
-    let images = Images {
-        transform: model::transform(&preprocessing),
-    };
-    let (height, width) = preprocessing.size;
-    let mut batches = Vec::new();
-    for samples in set.samples[..arguments.limit.min(set.samples.len())].chunks(BATCH) {
-        let mut pixels = vec![0.0; samples.len() * images.image_len()];
-        for (sample, out) in samples.iter().zip(pixels.chunks_mut(images.image_len())) {
-            match images.decode(sample) {
-                Ok(image) => images.preprocess(&image, out),
+    let mut samples = set.samples;
+    samples.truncate(arguments.limit);
+    Ok(Some(Batches {
+        images: Images {
+            transform: model::transform(&preprocessing),
+        },
+        samples,
+    }))
+}
+
+impl Batches {
+    /// One batch after the other, each read when it is asked for.
+    fn read(&self) -> impl Iterator<Item = Result<Tensor>> {
+        const BATCH: usize = 8;
+        self.samples
+            .chunks(BATCH)
+            .map(|samples| self.batch(samples))
+    }
+
+    fn batch(&self, samples: &[Sample]) -> Result<Tensor> {
+        let length = self.images.image_len();
+        let mut pixels = vec![0.0; samples.len() * length];
+        for (sample, out) in samples.iter().zip(pixels.chunks_mut(length)) {
+            match self.images.decode(sample) {
+                Ok(image) => self.images.preprocess(&image, out),
                 Err(reason) => bail!("{}: {reason}; leave it out of --images", sample.id),
             }
         }
+        let (height, width) = self.images.transform.size;
         let shape = [samples.len() as i64, 3, height as i64, width as i64];
-        batches.push(Tensor::from_slice(&pixels).reshape(shape));
+        Ok(Tensor::from_slice(&pixels).reshape(shape))
     }
-    Ok(batches)
 }

@@ -89,9 +89,10 @@ fn held(v: &Verification) -> String {
 }
 
 /// A document with the table of all.
-pub fn markdown(exports: &[Exported]) -> String {
+pub fn markdown<'a>(exports: impl Iterator<Item = &'a Exported>) -> String {
     let mut lines = table(&[
         "model",
+        "weights",
         "operators",
         "MB",
         "max difference",
@@ -105,7 +106,7 @@ pub fn markdown(exports: &[Exported]) -> String {
     lines.to_string()
 }
 
-fn row(e: &Exported) -> [String; 6] {
+fn row(e: &Exported) -> [String; 7] {
     let (difference, decided, top1) = match (&e.error, &e.verification) {
         (Some(error), _) => (format!("FAILED: {error}"), String::new(), String::new()),
         (None, None) => ("not verified".to_owned(), String::new(), String::new()),
@@ -126,6 +127,7 @@ fn row(e: &Exported) -> [String; 6] {
     };
     [
         e.model.clone(),
+        e.weights.clone(),
         e.nodes.to_string(),
         format!("{:.1}", e.bytes as f64 / 1e6),
         difference,

@@ -8,7 +8,7 @@ const BEGIN: &str = "<!-- table: begin -->";
 const END: &str = "<!-- table: end -->";
 
 /// Writes the table into the file: between its marks where it has them, else as the whole file.
-pub fn write(path: &Path, exports: &[Exported]) -> Result<()> {
+pub fn write<'a>(path: &Path, exports: impl Iterator<Item = &'a Exported>) -> Result<()> {
     let named = || path.display().to_string();
     let before = match path.exists() {
         true => std::fs::read_to_string(path).with_context(named)?,

@@ -2,12 +2,36 @@
 
 use super::super::model::Draft;
 use super::{is_output, number, producers, replace_ops, uses};
+use crate::graph::Dtype;
 use std::collections::{BTreeSet, HashMap};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Factors of 1 go, and a factor of a factor is one.
 pub(super) fn join_factors(draft: &mut Draft) -> bool {
-    drop_ones(draft) | multiply_factors(draft)
+    drop_ones(draft) | multiply_by_reciprocals(draft) | multiply_factors(draft)
+}
+
+/// A division by a power of two is a multiplication, which is faster and gives the same.
+fn multiply_by_reciprocals(draft: &mut Draft) -> bool {
+    let mut changed = false;
+    for i in 0..draft.ops.len() {
+        let op = &draft.ops[i];
+        let divisor = op.inputs.get(1).filter(|_| op.kind == "Div");
+        let divisor = divisor.and_then(|name| draft.weights.get(name));
+        let Some(divisor) = divisor.filter(|t| t.dim() == 0 && t.kind() == Kind::Float) else {
+            continue;
+        };
+        let value = divisor.double_value(&[]);
+        if value.abs().log2().fract() != 0.0 || !(1e-30..1e30).contains(&value.abs()) {
+            continue;
+        }
+        let reciprocal = draft.scalar(value.recip(), Dtype::F32);
+        let op = &mut draft.ops[i];
+        op.kind = "Mul";
+        op.inputs[1] = reciprocal;
+        changed = true;
+    }
+    changed
 }
 
 fn drop_ones(draft: &mut Draft) -> bool {

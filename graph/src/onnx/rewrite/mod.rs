@@ -9,6 +9,7 @@ mod half;
 mod layout;
 mod moves;
 mod norms;
+mod spikes;
 mod transposes;
 
 pub(super) use half::to_half;
@@ -19,10 +20,11 @@ use std::collections::{BTreeSet, HashMap};
 type Pass = fn(&mut Draft) -> bool;
 
 /// Each gives whether it changed anything, and leaves what is computed alone.
-const PASSES: [Pass; 12] = [
+const PASSES: [Pass; 13] = [
     cleanup::skip_identities,
     constants::fold,
     arithmetic::join_factors,
+    spikes::shorten,
     broadcasts::drop_expands,
     moves::join_reshapes,
     moves::join_transposes,

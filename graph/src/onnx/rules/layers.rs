@@ -9,9 +9,14 @@ use tch::Tensor;
 pub(super) static RULES: &[Rule] = &[
     rule("aten::_convolution", "Conv, ConvTranspose", convolution),
     rule(
+        "aten::adaptive_avg_pool1d",
+        "GlobalAveragePool, AveragePool, MatMul",
+        |c| adaptive_average(c, 1),
+    ),
+    rule(
         "aten::adaptive_avg_pool2d",
-        "GlobalAveragePool, AveragePool",
-        adaptive_average,
+        "GlobalAveragePool, AveragePool, MatMul",
+        |c| adaptive_average(c, 2),
     ),
     rule("aten::addmm", "Gemm", |c| {
         if c.float("beta")? != 1.0 || c.float("alpha")? != 1.0 {
@@ -249,27 +254,62 @@ fn average(c: &mut Call<'_, '_>) -> Converted {
     c.one(op.int("count_include_pad", counted))
 }
 
-/// Where the output's sides divide the input's.
-fn adaptive_average(c: &mut Call<'_, '_>) -> Converted {
+/// Over the last `rank` axes: windows where the output's sides divide the input's, else products with the shares that each
+/// pixel has in each mean.
+fn adaptive_average(c: &mut Call<'_, '_>, rank: usize) -> Converted {
     let x = c.x("self")?;
-    let sides = |shape: &[crate::Size]| -> Option<[i64; 2]> {
-        let [.., h, w] = shape else { return None };
-        Some([h.as_fixed()?, w.as_fixed()?])
+    let sides = |shape: &[crate::Size]| -> Option<Vec<i64>> {
+        let sides = shape.get(shape.len().checked_sub(rank)?..)?;
+        sides.iter().map(|side| side.as_fixed()).collect()
     };
     let from = sides(&c.value("self")?.shape).ok_or("sides")?;
     let to = sides(&c.output(0).shape).ok_or("sides")?;
-    if to == [1, 1] {
+    if to.iter().all(|&side| side == 1) {
         return c.one(Op::new("GlobalAveragePool", &[&x]));
     }
-    if from[0] % to[0] != 0 || from[1] % to[1] != 0 {
-        return Err(format!("{from:?} to {to:?}, which do not divide"));
+    let pairs = from.iter().zip(&to);
+    if pairs.clone().any(|(from, to)| from % to != 0) {
+        return shares(c, &x, &from, &to);
     }
-    let kernel = vec![from[0] / to[0], from[1] / to[1]];
+    let kernel: Vec<i64> = pairs.map(|(from, to)| from / to).collect();
     c.one(
         Op::new("AveragePool", &[&x])
             .ints("kernel_shape", kernel.clone())
             .ints("strides", kernel),
     )
+}
+
+/// The mean over each axis in turn, the last one first.
+fn shares(c: &mut Call<'_, '_>, x: &str, from: &[i64], to: &[i64]) -> Converted {
+    let dtype = kind_of(c.value("self")?.dtype);
+    let mut x = x.to_owned();
+    for (i, (&from_side, &to_side)) in from.iter().zip(to).enumerate().rev() {
+        let shares = pooling(from_side, to_side).to_kind(dtype);
+        let is_last = i + 1 == from.len();
+        let shares = if is_last {
+            shares
+        } else {
+            shares.tr().contiguous()
+        };
+        let shares = c.converter.draft.weight("shares", shares);
+        x = c.op(match is_last {
+            true => Op::new("MatMul", &[&x, &shares]),
+            false => Op::new("MatMul", &[&shares, &x]),
+        });
+    }
+    Ok(vec![x])
+}
+
+/// [from, to]: mean `j` is that of the pixels from floor(j from / to) to ceil((j + 1) from / to).
+fn pooling(from: i64, to: i64) -> Tensor {
+    let mut shares = vec![0.0; (from * to) as usize];
+    for j in 0..to {
+        let (start, end) = (j * from / to, ((j + 1) * from + to - 1) / to);
+        for i in start..end {
+            shares[(i * to + j) as usize] = 1.0 / (end - start) as f64;
+        }
+    }
+    Tensor::from_slice(&shares).reshape([from, to])
 }
 
 fn resize(c: &mut Call<'_, '_>, mode: &str) -> Converted {

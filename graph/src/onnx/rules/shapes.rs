@@ -30,6 +30,10 @@ pub(super) static RULES: &[Rule] = &[
     rule("aten::expand_as", "Expand", expand),
     rule("aten::flatten", "Reshape", reshape),
     rule("aten::flip", "Slice", flip),
+    rule("aten::full_like", "ConstantOfShape", |c| {
+        let value = c.float("fill_value")?;
+        filled(c, value)
+    }),
     rule("aten::movedim", "Transpose", |c| {
         let (from, to) = (c.axes("source", "self")?, c.axes("destination", "self")?);
         let rank = c.value("self")?.shape.len() as i64;
