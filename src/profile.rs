@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// How far a count may be from a figure that was counted the same way, beside half of the figure's last digit.
 pub const TOLERANCE: f64 = 1e-3;
 
-/// Figures of a file such as `tests/goldens/macs.json`.
+/// Figures of a file such as `tests/figures/macs.json`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figures {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::goldens;
+use common::figures;
 use std::collections::BTreeSet;
 use zoo::backbones::{Variant, find, variants};
 use zoo::counting::graph_counts;
@@ -80,7 +80,7 @@ fn every_operator_of_every_model_has_a_rule() {
 
 #[test]
 fn macs_are_those_of_the_official_modules() {
-    let figures = Figures::read(&goldens().join("macs.json")).unwrap();
+    let figures = Figures::read(&figures().join("macs.json")).unwrap();
     let mut wrong = Vec::new();
     let mut held = 0;
     for name in figures.models() {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{goldens, run, stderr, stdout};
+use common::{figures, run, stderr, stdout};
 use serde_json::Value;
 use std::path::Path;
 use tempfile::tempdir;
@@ -178,7 +178,7 @@ fn another_size_is_counted_and_nothing_is_claimed_of_it() {
 #[test]
 fn a_table_is_held_to_figures() {
     let folder = tempdir().unwrap();
-    let figures = goldens().join("macs.json");
+    let figures = figures().join("macs.json");
     let figures = figures.to_str().unwrap();
     let table = |against: &str| {
         let models = ["profile", "activator-*", "--threads", "1"];

@@ -40,6 +40,12 @@ pub fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
 }
 
+/// Published figures that tests hold counts to.
+#[allow(dead_code)]
+pub fn figures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/figures")
+}
+
 /// The shared test data, or `None` after saying loudly that a test is skipped.
 #[allow(dead_code)]
 pub fn test_data() -> Option<PathBuf> {

@@ -149,7 +149,7 @@ fn markdown(rows: &[Row], figures: &Figures) -> String {
     let reasons = section("Where the counts differ", &reasons);
     let claims = section("What the claims are", &claims(rows, figures));
     format!(
-        "# Multiply-accumulates of the zoo's models\n\nWritten by `zoo profile '*' --table FILE --against tests/goldens/macs.json` (zoo {}): \
+        "# Multiply-accumulates of the zoo's models\n\nWritten by `zoo profile '*' --table FILE --against tests/figures/macs.json` (zoo {}): \
          counted from the graph of the form that was trained, one image, all time steps; norms, softmax and activations are \
          elementwise. `zoo_graph::cost` says what counts as what.\n\nOfficial: counted on the official module (torch's flop counter / 2). \
          A count agrees where it differs by at most 0.1 % and half of the figure's last digit. Claimed: what is published, rounded as \

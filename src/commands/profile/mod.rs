@@ -55,7 +55,7 @@ pub struct Arguments {
     /// Write MACs of all models as a Markdown table; nothing is run.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["graph", "json", "energy"])]
     table: Option<PathBuf>,
-    /// Figures to hold the table to, such as tests/goldens/macs.json.
+    /// Figures to hold the table to, such as tests/figures/macs.json.
     #[arg(long, value_name = "FILE", requires = "table")]
     against: Option<PathBuf>,
     /// Print JSON (schema zoo.profile/1).
