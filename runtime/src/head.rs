@@ -41,8 +41,8 @@ impl HeadTensors {
     pub fn behind_features(&self, variant: &Variant, options: &BuildOptions) -> BTreeSet<String> {
         let store = nn::VarStore::new(tch::Device::Cpu);
         let model = build(variant, options, 2, &store);
-        let [height, width] = options.size;
-        let shape = [1, model.input_channels(), height, width];
+        let channels = model.input_channels();
+        let shape = model.input_form().shape(1, channels, options.size);
         let x = Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu));
         let read = |tensor: &mut Tensor| {
             let kept = tensor.copy();
