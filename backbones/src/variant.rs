@@ -118,7 +118,7 @@ pub struct SpikingOptions {
 /// The order in which a spiking network takes its time steps; both give the same numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimeForm {
-    /// The one that is faster by a rule of measurements: [`TimeForm::Folded`], unless a batch is large.
+    /// [`TimeForm::Folded`], the faster one, unless the input is large.
     #[default]
     Auto,
     /// Layer by layer, with all steps of a layer in one batch.

@@ -52,7 +52,7 @@ pub struct ModelArguments {
     #[arg(long, value_name = "NAME", default_value = "direct")]
     pub encoding: Encoding,
     /// In which order a spiking network takes its time steps: folded (all steps of a layer at once), stepwise (memory
-    /// does not grow with the number of steps), or auto, the faster of them. Both give the same numbers.
+    /// does not grow with the number of steps), or auto, by the size of the input. Both give the same numbers.
     #[arg(long, value_name = "FORM", default_value = "auto")]
     pub time_form: TimeForm,
 }

@@ -68,7 +68,7 @@ pub(super) trait Network: Debug + Send {
     }
 }
 
-/// Pixels of all steps and images up to which all steps at once are faster (`docs/spiking.md` has the measurement).
+/// Pixels of all steps and images up to which all steps are taken at once (`docs/spiking.md` has the measurement).
 const FOLDED_PLACES: i64 = 1 << 18;
 
 /// A [`Network`] run for some time steps.
@@ -93,7 +93,7 @@ impl<N: Network> OverTime<N> {
         }
     }
 
-    /// Step by step where that was asked for or is faster, is possible and nobody watches the layers.
+    /// Step by step where that was asked for or the input is large, is possible and nobody watches the layers.
     fn steps_apart(&self, x: &Tensor) -> bool {
         let watched = taps::recording() || work::recording();
         let wanted = match self.form {
@@ -104,7 +104,7 @@ impl<N: Network> OverTime<N> {
         wanted && self.stepwise && !watched
     }
 
-    /// Whether all steps of a layer at once are too much for the caches, so that one step at a time is faster.
+    /// Whether all steps of a layer at once take too much memory.
     fn large(&self, x: &Tensor) -> bool {
         let places = x.numel() as i64 / self.network.input_channels();
         let steps = match self.network.input_form() {

@@ -74,13 +74,18 @@ impl HdLif {
     }
 
     fn channelled(&self, x: &Tensor) -> Channelled {
-        let x = if x.dim() == 4 {
-            x.flatten(-2, -1)
-        } else {
-            x.shallow_clone()
+        let x = match x.dim() {
+            2 => x.unsqueeze(-1),
+            3 => x.shallow_clone(),
+            _ => x.flatten(2, -1),
         };
         let swapped = x.size()[1] != self.channels;
         let x = if swapped { x.transpose(-2, -1) } else { x };
+        assert_eq!(
+            x.size()[1],
+            self.channels,
+            "the gate of these HD-LIF neurons is made for that many channels; choose another neuron for this model"
+        );
         Channelled { x, swapped }
     }
 

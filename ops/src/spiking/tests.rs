@@ -114,6 +114,16 @@ fn one_step_at_a_time_gives_the_same() {
 }
 
 #[test]
+fn an_hdlif_of_rows_is_one_of_single_places() {
+    let store = nn::VarStore::new(Device::Cpu);
+    let neuron = layer(&store, &NeuronConfig::named("hdlif").unwrap().input_dims(6));
+    let x = currents(&[4 * 2, 6], 4);
+    let rows = no_grad(|| neuron.forward(&x, 4));
+    let places = no_grad(|| neuron.forward(&x.unsqueeze(-1), 4));
+    assert!(same(&rows, &places.squeeze_dim(-1)));
+}
+
+#[test]
 fn a_carried_state_goes_on_where_it_was() {
     for name in ["lif", "klif", "clif", "izhikevich"] {
         let store = nn::VarStore::new(Device::Cpu);
