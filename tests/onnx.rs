@@ -191,6 +191,46 @@ fn a_model_that_fails_stops_no_other_one() {
     assert!(folder.join("out/ninformer-mnist.onnx").is_file());
 }
 
+/// A file whose input is no RGB image runs on random input, and is refused where images would be read.
+#[test]
+fn a_file_of_grey_digits_is_timed_and_takes_no_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let exported = zoo(folder)
+        .args([
+            "export",
+            "ninformer-mnist",
+            "--onnx=digits.onnx",
+            "--threads=1",
+        ])
+        .output()
+        .unwrap();
+    assert!(exported.status.success(), "{}", stderr(&exported));
+    let timed = zoo(folder)
+        .args([
+            "bench",
+            "digits.onnx",
+            "--batch=1",
+            "--rounds=1",
+            "--block=0.02",
+        ])
+        .args(["--max-load=1000", "--energy=0", "--threads=1", "--json"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_str(&stdout(&timed)).unwrap();
+    assert_eq!(report["subjects"][0]["input"][0], 1, "{report}");
+    let refused = zoo(folder)
+        .args(["predict", "digits.onnx", "x.png", "--threads=1"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let told = stderr(&refused);
+    assert!(
+        told.contains("digits") && told.contains("1 channels"),
+        "{told}"
+    );
+}
+
 /// Inputs of another form and another size, and half precision.
 #[test]
 fn forms_sizes_and_half_precision_are_written() {
