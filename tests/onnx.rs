@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use zoo::backbones::{InputForm, Variant, variants};
-use zoo::export::{Exporter, Settings, Verification};
+use zoo::export::{Exporter, GAINS, Settings, Verification, tells_inputs_apart};
 use zoo::runtime::{OnnxFile, Options, Session, WeightsSource};
 
 /// Sides of the input, the smallest that a model takes of these: the graphs' form does not depend on them.
@@ -23,20 +23,30 @@ fn open(variant: &'static Variant, weights: &str, size: [i64; 2]) -> Session {
     Session::open(variant, &weights, &options).unwrap_or_else(|e| panic!("{}: {e}", variant.name))
 }
 
+/// With weights that tell inputs apart, and the size that they were opened for; `None` where the model does not take it.
+fn telling(variant: &'static Variant, size: [i64; 2]) -> Option<(Session, [i64; 2])> {
+    GAINS.iter().find_map(|gain| {
+        let session = open(variant, &format!("formula:zoo:{gain}"), size);
+        let size = match session.input_form() {
+            InputForm::Images => size,
+            _ => variant.build_options().size,
+        };
+        let tells = tells_inputs_apart(&session, size, false).ok()?;
+        tells.then_some((session, size))
+    })
+}
+
 /// Traced at the smallest size that the model takes, and written.
 fn export(
     variant: &'static Variant,
-    weights: &str,
     path: &Path,
 ) -> Result<(BTreeMap<String, usize>, Verification), String> {
     let published = variant.build_options().size;
     let small = SIDES.map(|side| [side, side]);
     let smaller = small.into_iter().filter(|s| s[0] < published[0]);
     for size in smaller.chain([published]) {
-        let session = open(variant, weights, size);
-        let size = match session.input_form() {
-            InputForm::Images => size,
-            _ => published,
+        let Some((session, size)) = telling(variant, size) else {
+            continue;
         };
         let settings = Settings {
             size: Some(size),
@@ -74,7 +84,7 @@ fn every_family_is_written_and_agrees_with_libtorch() {
     let mut failed = Vec::new();
     for variant in families() {
         let path = folder.path().join(format!("{}.onnx", variant.name));
-        match export(variant, "formula:zoo:0.7", &path) {
+        match export(variant, &path) {
             Err(e) => failed.push(format!("{}: {e}", variant.name)),
             Ok((kinds, held)) => {
                 eprintln!("{}: {held:?}", variant.name);
@@ -136,7 +146,7 @@ fn weights_that_tell_nothing_apart_are_refused() {
     let folder = folder.path();
     let output = zoo(folder)
         .args(["export", "activator-only-geglu-cifar10", "--onnx=a.onnx"])
-        .args(["--threads=1", "--limit=1", "--weights=formula:zoo:0"])
+        .args(["--threads=1", "--limit=1", "--weights=formula:zoo:1e-6"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
@@ -181,15 +191,55 @@ fn a_model_that_fails_stops_no_other_one() {
     assert!(folder.join("out/ninformer-mnist.onnx").is_file());
 }
 
+/// A file whose input is no RGB image runs on random input, and is refused where images would be read.
+#[test]
+fn a_file_of_grey_digits_is_timed_and_takes_no_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let exported = zoo(folder)
+        .args([
+            "export",
+            "ninformer-mnist",
+            "--onnx=digits.onnx",
+            "--threads=1",
+        ])
+        .output()
+        .unwrap();
+    assert!(exported.status.success(), "{}", stderr(&exported));
+    let timed = zoo(folder)
+        .args([
+            "bench",
+            "digits.onnx",
+            "--batch=1",
+            "--rounds=1",
+            "--block=0.02",
+        ])
+        .args(["--max-load=1000", "--energy=0", "--threads=1", "--json"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_str(&stdout(&timed)).unwrap();
+    assert_eq!(report["subjects"][0]["input"][0], 1, "{report}");
+    let refused = zoo(folder)
+        .args(["predict", "digits.onnx", "x.png", "--threads=1"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let told = stderr(&refused);
+    assert!(
+        told.contains("digits") && told.contains("1 channels"),
+        "{told}"
+    );
+}
+
 /// Inputs of another form and another size, and half precision.
 #[test]
 fn forms_sizes_and_half_precision_are_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.onnx");
-    let held = |name: &str, settings: Settings| {
+    let held = |name: &str, weights: &str, settings: Settings| {
         let variant = zoo::backbones::find(name).unwrap();
         let size = settings.size.unwrap_or(variant.build_options().size);
-        let session = open(variant, "formula:zoo:0.7", size);
+        let session = open(variant, weights, size);
         let exporter = Exporter::new(&session, settings).unwrap();
         let (_, held) = exporter
             .write_verified(&path, &mut std::iter::empty())
@@ -201,7 +251,7 @@ fn forms_sizes_and_half_precision_are_written() {
         size: Some([64, 32]),
         ..Settings::default()
     };
-    let (verification, file) = held("resnet-50", half);
+    let (verification, file) = held("resnet-50", "formula:zoo:1", half);
     // It was computed in another format, and the size is stated.
     assert!(
         verification.max_relative_difference > 1e-5,
@@ -209,7 +259,7 @@ fn forms_sizes_and_half_precision_are_written() {
     );
     assert_eq!(file.size(), Some((64, 32)));
     assert_eq!(file.preprocessing().unwrap().size, (64, 32));
-    let (_, file) = held("step-tim", Settings::default());
+    let (_, file) = held("step-tim", "formula:zoo:3", Settings::default());
     assert!(matches!(
         file.form(),
         InputForm::Frames { .. } | InputForm::Clips { .. }

@@ -217,6 +217,13 @@ fn write(path: &PathBuf, choice: &Choice) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use zoo::eval::PredictError;
+    use zoo::eval::bench::{
+        Clock, Context as BenchContext, CpuMeter, CpuReading, Input, Instruments, LoadUnavailable,
+        Subject, Watch,
+    };
 
     fn choice() -> Choice {
         Choice {
@@ -248,5 +255,120 @@ mod tests {
         assert_eq!(read(&path, &other), None);
         std::fs::write(&path, "{").unwrap();
         assert_eq!(read(&path, &kept.key), None);
+    }
+
+    /// Time passes only where an engine runs, or others do.
+    #[derive(Default)]
+    struct Hours {
+        now_s: Cell<f64>,
+        others_s: Cell<f64>,
+    }
+
+    struct FakeClock(Rc<Hours>);
+
+    impl Clock for FakeClock {
+        fn now_s(&self) -> f64 {
+            self.0.now_s.get()
+        }
+    }
+
+    struct FakeMeter(Rc<Hours>);
+
+    impl CpuMeter for FakeMeter {
+        fn read(&mut self) -> Result<CpuReading, LoadUnavailable> {
+            let (ours_s, others_s) = (self.0.now_s.get(), self.0.others_s.get());
+            Ok(CpuReading {
+                machine_s: ours_s + others_s,
+                ours_s,
+            })
+        }
+    }
+
+    /// An engine whose every tenth call is three times as long.
+    struct FakeEngine {
+        name: &'static str,
+        call_s: f64,
+        others: f64,
+        calls: usize,
+        hours: Rc<Hours>,
+    }
+
+    impl Subject for FakeEngine {
+        fn name(&self) -> &str {
+            self.name
+        }
+
+        fn run_once(&mut self, _batch: usize) -> Result<(), PredictError> {
+            self.calls += 1;
+            let slow = if self.calls.is_multiple_of(10) { 3.0 } else { 1.0 };
+            let add = |cell: &Cell<f64>, s: f64| cell.set(cell.get() + s);
+            add(&self.hours.now_s, slow * self.call_s);
+            add(&self.hours.others_s, slow * self.call_s * self.others);
+            Ok(())
+        }
+    }
+
+    /// What is measured of engines with these times for a call, beside so many cores' other work.
+    fn measured(calls_s: [f64; 3], others: f64) -> (Choice, bool) {
+        let hours = Rc::new(Hours::default());
+        let mut engines: Vec<FakeEngine> = ["libtorch", "ort", "openvino"]
+            .into_iter()
+            .zip(calls_s)
+            .map(|(name, call_s)| FakeEngine {
+                name,
+                call_s,
+                others,
+                calls: 0,
+                hours: hours.clone(),
+            })
+            .collect();
+        let mut instruments = Instruments {
+            clock: Box::new(FakeClock(hours.clone())),
+            meter: Box::new(FakeMeter(hours)),
+        };
+        let mut watch = Watch {
+            stop: &AtomicBool::new(false),
+            progress: &mut |_| {},
+        };
+        let mut subjects: Vec<&mut dyn Subject> =
+            engines.iter_mut().map(|e| e as &mut dyn Subject).collect();
+        let found = schedule()
+            .run(&mut subjects, &[1], &mut instruments, &mut watch)
+            .unwrap();
+        let context = BenchContext {
+            tool: String::new(),
+            machine: Machine::this(),
+            input: Input::Formula {
+                salt: String::new(),
+            },
+            subjects: Vec::new(),
+        };
+        let (seconds, quiet) = times(&Report::new(context, schedule(), found));
+        let choice = Choice {
+            seconds,
+            ..choice()
+        };
+        (choice, quiet)
+    }
+
+    #[test]
+    fn the_fastest_is_chosen_also_where_it_is_so_by_one_percent() {
+        for (calls_s, fastest) in [
+            ([0.0101, 0.01, 0.02], EngineName::Ort),
+            ([0.01, 0.0101, 0.0102], EngineName::Libtorch),
+            ([0.09, 0.07, 0.0693], EngineName::Openvino),
+            ([0.4, 0.9, 0.8], EngineName::Libtorch),
+        ] {
+            let (choice, quiet) = measured(calls_s, 0.0);
+            assert!(quiet, "{calls_s:?}");
+            assert_eq!(winner(&choice).unwrap(), fastest, "{:?}", choice.seconds);
+        }
+    }
+
+    #[test]
+    fn what_was_measured_beside_other_work_chooses_but_is_not_kept() {
+        let (choice, quiet) = measured([0.02, 0.01, 0.03], 1.5);
+        assert!(!quiet);
+        assert_eq!(winner(&choice).unwrap(), EngineName::Ort);
     }
 }

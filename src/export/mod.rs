@@ -2,7 +2,7 @@
 
 mod verify;
 
-pub use verify::{Verification, tells_inputs_apart};
+pub use verify::{GAINS, Verification, tells_inputs_apart};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

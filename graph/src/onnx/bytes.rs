@@ -34,9 +34,12 @@ pub(super) fn write(
     };
     let model = model(draft, options, initializer)?.encode_to_vec();
     std::fs::write(path, &model).map_err(io(path))?;
-    let bytes = model.len() + if external { total } else { 0 };
-    let files = std::iter::once(path.to_owned()).chain(data).collect();
-    Ok((files, bytes as u64))
+    let files: Vec<PathBuf> = std::iter::once(path.to_owned()).chain(data).collect();
+    let mut bytes = 0;
+    for file in &files {
+        bytes += std::fs::metadata(file).map_err(io(file))?.len();
+    }
+    Ok((files, bytes))
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> ExportError {
@@ -53,6 +56,11 @@ fn data_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// What shapes follow from stays in the file: readers work them out before they open another one.
+fn shapes_follow(t: &Tensor) -> bool {
+    t.dim() == 0 || !t.is_floating_point()
+}
+
 /// Writes the weights into a file of their own, one after the other, and says where each lies.
 fn apart(draft: &Draft, path: &Path) -> Result<Vec<TensorProto>, ExportError> {
     let mut file = BufWriter::new(std::fs::File::create(path).map_err(io(path))?);
@@ -60,6 +68,10 @@ fn apart(draft: &Draft, path: &Path) -> Result<Vec<TensorProto>, ExportError> {
     let mut protos = Vec::with_capacity(draft.weights.len());
     let mut offset = 0;
     for (name, tensor) in &draft.weights {
+        if shapes_follow(tensor) {
+            protos.push(embedded((name, tensor))?);
+            continue;
+        }
         let bytes = raw(tensor);
         file.write_all(&bytes).map_err(io(path))?;
         protos.push(TensorProto {

@@ -20,11 +20,8 @@ use zoo::backbones::{InputForm, Variant};
 use zoo::eval::Prepare;
 use zoo::eval::data::{Classes, DataSet, OpenOptions, Sample, drawn};
 use zoo::eval::pipeline::Images;
-use zoo::export::{Exporter, Settings, tells_inputs_apart};
+use zoo::export::{Exporter, GAINS, Settings, tells_inputs_apart};
 use zoo::runtime::Session;
-
-/// Gains of the formula: spiking nets are silent at small ones, deep nets without norms drown at large ones.
-const GAINS: [f64; 6] = [0.7, 1.0, 2.0, 3.0, 4.0, 8.0];
 
 /// Write models as ONNX files, and hold each to libtorch in ONNX Runtime: random input at several batches, then images.
 ///
@@ -150,7 +147,7 @@ fn one_by_one(
 fn export(arguments: &Arguments, variant: &'static Variant, path: &Path) -> Result<Exported> {
     let size = arguments.run.engine.input_size;
     let size = size.map(|(height, width)| [height as i64, width as i64]);
-    let (session, weights) = open(&arguments.run, variant, size, !arguments.no_verify)?;
+    let (session, weights) = open(arguments, variant, size)?;
     let settings = Settings {
         weights: weights.clone(),
         classes: class_names(&session),
@@ -191,16 +188,16 @@ fn export(arguments: &Arguments, variant: &'static Variant, path: &Path) -> Resu
 /// The model and its weights' identity; where no weights are named, the formula's with the first gain that lets the model tell
 /// inputs apart: of each family's depth another one does.
 fn open(
-    run: &ModelArguments,
+    arguments: &Arguments,
     variant: &'static Variant,
     size: Option<[i64; 2]>,
-    verified: bool,
 ) -> Result<(Session, String)> {
+    let run = &arguments.run;
     let opened = |run: &ModelArguments| -> Result<(Session, String)> {
         let session = run.open_in_libtorch_at(variant, size)?;
         Ok((session, run.source()?.identity()?))
     };
-    if run.weights.is_some() || !verified {
+    if run.weights.is_some() || arguments.no_verify {
         return opened(run);
     }
     for gain in GAINS {
@@ -209,7 +206,7 @@ fn open(
             ..run.clone()
         })?;
         let sides = size.unwrap_or(variant.build_options().size);
-        if tells_inputs_apart(&session, sides)? {
+        if tells_inputs_apart(&session, sides, arguments.fp16)? {
             return Ok((session, weights));
         }
     }

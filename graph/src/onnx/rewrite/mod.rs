@@ -9,6 +9,7 @@ mod half;
 mod layout;
 mod moves;
 mod norms;
+mod products;
 mod spikes;
 mod transposes;
 
@@ -20,7 +21,7 @@ use std::collections::{BTreeSet, HashMap};
 type Pass = fn(&mut Draft) -> bool;
 
 /// Each gives whether it changed anything, and leaves what is computed alone.
-const PASSES: [Pass; 13] = [
+const PASSES: [Pass; 16] = [
     cleanup::skip_identities,
     constants::fold,
     arithmetic::join_factors,
@@ -31,7 +32,10 @@ const PASSES: [Pass; 13] = [
     transposes::push_down,
     gathers::before_transposes,
     layout::join_through_reshapes,
+    products::split_before_transposes,
+    products::turn_products,
     norms::fold_norms,
+    norms::split_group_norms,
     cleanup::share_equal_ops,
     cleanup::drop_unused,
 ];

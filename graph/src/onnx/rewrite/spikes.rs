@@ -81,7 +81,7 @@ fn choose(draft: &mut Draft) -> bool {
     changed
 }
 
-/// The condition c of `1 - c`, written as `-c + 1` or `1 - c` in single precision.
+/// The condition c of `1 - c`, written so or as `-c + 1` or `-(c - 1)`, in single precision.
 fn unless(draft: &Draft, made: &HashMap<String, usize>, name: &str) -> Option<String> {
     let op = |name: &str| made.get(name).map(|&j| &draft.ops[j]);
     let is_one = |name: &str| number(draft, name) == Some(1.0);
@@ -91,6 +91,10 @@ fn unless(draft: &Draft, made: &HashMap<String, usize>, name: &str) -> Option<St
         ("Add", [negative, one]) if is_one(one) => {
             let negative = op(negative).filter(|op| op.kind == "Neg")?;
             op(&negative.inputs[0])?
+        }
+        ("Neg", [less]) => {
+            let less = op(less).filter(|op| op.kind == "Sub" && is_one(&op.inputs[1]))?;
+            op(&less.inputs[0])?
         }
         _ => return None,
     };
