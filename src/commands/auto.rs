@@ -300,7 +300,11 @@ mod tests {
 
         fn run_once(&mut self, _batch: usize) -> Result<(), PredictError> {
             self.calls += 1;
-            let slow = if self.calls.is_multiple_of(10) { 3.0 } else { 1.0 };
+            let slow = if self.calls.is_multiple_of(10) {
+                3.0
+            } else {
+                1.0
+            };
             let add = |cell: &Cell<f64>, s: f64| cell.set(cell.get() + s);
             add(&self.hours.now_s, slow * self.call_s);
             add(&self.hours.others_s, slow * self.call_s * self.others);
