@@ -115,29 +115,6 @@ fn encodings_give_the_currents_of_every_step() {
 }
 
 #[test]
-fn networks_take_other_neurons() {
-    const NEURONS: [NeuronKind; 7] = [
-        NeuronKind::If,
-        NeuronKind::Plif,
-        NeuronKind::Eif,
-        NeuronKind::Ilif,
-        NeuronKind::Klif,
-        NeuronKind::Glif,
-        NeuronKind::Psn,
-    ];
-    let every = crate::variants().filter(|v| v.name.starts_with("step-"));
-    for variant in every.filter(|v| !v.name.ends_with("imagenet") && v.params < 8_000_000) {
-        for neuron in NEURONS {
-            let (_vs, net) = network(variant, &options(neuron, 2, TimeForm::Folded));
-            let x = inputs(net.as_ref(), variant);
-            let logits = tch::no_grad(|| net.logits(&x));
-            let finite = logits.isfinite().all().int64_value(&[]) == 1;
-            assert!(finite, "{} with {neuron}: {logits:?}", variant.name);
-        }
-    }
-}
-
-#[test]
 fn a_step_against_the_gradient_lowers_the_loss() {
     let config = spikformer::Config {
         width: 32,
