@@ -75,19 +75,30 @@ pub(super) static RULES: &[Rule] = &[
 fn convolution(c: &mut Call<'_, '_>) -> Converted {
     let (x, weight, bias) = (c.x("input")?, c.x("weight")?, c.optional("bias")?);
     let kernel = c.value("weight")?.fixed_shape().ok_or("kernel")?[2..].to_vec();
-    let pads = c.ints("padding")?;
+    // A list of one stands for every axis.
+    let of_axes = |list: Vec<i64>| match list.as_slice() {
+        [one] => vec![*one; kernel.len()],
+        _ => list,
+    };
+    let [pads, strides, dilations] =
+        ["padding", "stride", "dilation"].map(|name| c.ints(name).map(of_axes));
+    let (pads, strides, dilations) = (pads?, strides?, dilations?);
     let transposed = c.flag("transposed");
+    let more = match transposed {
+        true => Some(of_axes(c.ints("output_padding")?)),
+        false => None,
+    };
     let kind = if transposed { "ConvTranspose" } else { "Conv" };
     let mut op = Op::new(kind, &[&x, &weight]);
     op.inputs.extend(bias);
     op = op
         .ints("kernel_shape", kernel)
-        .ints("strides", c.ints("stride")?)
+        .ints("strides", strides)
         .ints("pads", [pads.clone(), pads].concat())
-        .ints("dilations", c.ints("dilation")?)
+        .ints("dilations", dilations)
         .int("group", c.int("groups")?);
-    if transposed {
-        op = op.ints("output_padding", c.ints("output_padding")?);
+    if let Some(more) = more {
+        op = op.ints("output_padding", more);
     }
     c.one(op)
 }
