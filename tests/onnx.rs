@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use zoo::backbones::{InputForm, Variant, variants};
-use zoo::export::{Exporter, GAINS, Settings, Verification, tells_inputs_apart};
+use zoo::export::{self, Exporter, Settings, Verification};
 use zoo::runtime::{OnnxFile, Options, Session, WeightsSource};
 
 /// Sides of the input, the smallest that a model takes of these: the graphs' form does not depend on them.
@@ -23,17 +23,20 @@ fn open(variant: &'static Variant, weights: &str, size: [i64; 2]) -> Session {
     Session::open(variant, &weights, &options).unwrap_or_else(|e| panic!("{}: {e}", variant.name))
 }
 
-/// With weights that tell inputs apart, and the size that they were opened for; `None` where the model does not take it.
-fn telling(variant: &'static Variant, size: [i64; 2]) -> Option<(Session, [i64; 2])> {
-    GAINS.iter().find_map(|gain| {
-        let session = open(variant, &format!("formula:zoo:{gain}"), size);
-        let size = match session.input_form() {
-            InputForm::Images => size,
-            _ => variant.build_options().size,
-        };
-        let tells = tells_inputs_apart(&session, size, false).ok()?;
-        tells.then_some((session, size))
-    })
+/// With weights that suit it, and the size that it was opened for; `None` where the model does not take it.
+fn suited(variant: &'static Variant, size: [i64; 2]) -> Option<(Session, [i64; 2])> {
+    let of = |session: &Session| match session.input_form() {
+        InputForm::Images => size,
+        _ => variant.build_options().size,
+    };
+    let chosen = export::choose(
+        false,
+        |weights| Ok::<_, export::Error>(open(variant, weights, size)),
+        |session| Ok(export::random_inputs(session, 4, of(session))),
+    );
+    let session = chosen.ok().flatten()?.session;
+    let size = of(&session);
+    Some((session, size))
 }
 
 /// Traced at the smallest size that the model takes, and written.
@@ -45,7 +48,7 @@ fn export(
     let small = SIDES.map(|side| [side, side]);
     let smaller = small.into_iter().filter(|s| s[0] < published[0]);
     for size in smaller.chain([published]) {
-        let Some((session, size)) = telling(variant, size) else {
+        let Some((session, size)) = suited(variant, size) else {
             continue;
         };
         let settings = Settings {

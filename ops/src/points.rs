@@ -100,11 +100,16 @@ where
 }
 
 /// The `count` nearest of places [B, N, 3] to each of `centres` [B, S, 3]: indices [B, S, min(count, N)], nearest first.
+///
+/// Of equally near ones the first; but in float64 the one that libtorch's unstable sort puts first, which differs from processor
+/// to processor: official code sorts so, and float64 is what records of it are held in.
 pub fn nearest_points(centres: &Tensor, places: &Tensor, count: i64) -> Tensor {
     let square = (centres.unsqueeze(2) - places.unsqueeze(1)).square();
     let distances = square.sum_dim_intlist([-1i64].as_slice(), false, None::<Kind>);
     let count = count.min(places.size()[1]);
-    distances.argsort(-1, false).narrow(-1, 0, count)
+    let stable = distances.kind() != Kind::Double;
+    let (_sorted, order) = distances.sort_stable(stable, -1, false);
+    order.narrow(-1, 0, count)
 }
 
 /// Rows of `x` [B, N, C] at `index` [B, ..]: [B, .., C].
@@ -181,6 +186,17 @@ mod tests {
         let (b, i, j) = (2, 40, 3);
         let row = near.int64_value(&[b, i, j]);
         assert!(rows.get(b).get(i).get(j).equal(&x.get(b).get(row)));
+    }
+
+    #[test]
+    fn of_equally_near_points_the_first_is_taken() {
+        let twice = Tensor::cat(&[cloud(Kind::Float), cloud(Kind::Float)], 1);
+        let near = nearest_points(&twice, &twice, 2);
+        let own = Tensor::arange(200, (Kind::Int64, Device::Cpu)).repeat([2]);
+        for (rank, later) in [(0, 0), (1, 200)] {
+            let expected = (&own + later).expand([3, 400], false);
+            assert!(near.select(2, rank).equal(&expected), "{rank}");
+        }
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub enum SessionError {
 /// A model with its weights on a device, run by libtorch.
 pub struct Session {
     variant: &'static Variant,
+    weights: WeightsSource,
     options: Options,
     model: Box<dyn Backbone>,
     store: nn::VarStore,
@@ -150,6 +151,7 @@ impl Session {
         .map_err(engine)?;
         Ok(Session {
             variant,
+            weights: weights.clone(),
             options: options.clone(),
             model,
             store,
@@ -157,6 +159,15 @@ impl Session {
             params,
             report,
         })
+    }
+
+    /// The same model with the same weights, loaded anew, in another format.
+    pub fn in_precision(&self, precision: Precision) -> Result<Session, SessionError> {
+        let options = Options {
+            precision,
+            ..self.options.clone()
+        };
+        Session::open(self.variant, &self.weights, &options)
     }
 
     /// The model's data.

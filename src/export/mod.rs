@@ -1,8 +1,10 @@
 //! A model of the zoo as an ONNX file, held to what libtorch computes.
 
+mod gain;
 mod verify;
 
-pub use verify::{GAINS, Verification, tells_inputs_apart};
+pub use gain::{Chosen, GAINS, choose};
+pub use verify::{Verification, random_inputs};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,9 +65,10 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The file computes something else, or it was not shown that it does not.
-    #[error("{model}: {reason}. The file is kept as {} for a look; it is not to be used", path.display())]
+    #[error("{model}, weights {weights}: {reason}. The file is kept as {} for a look; it is not to be used", path.display())]
     Differs {
         model: &'static str,
+        weights: String,
         reason: String,
         path: PathBuf,
     },
@@ -131,11 +134,11 @@ impl<'a> Exporter<'a> {
     ) -> Result<(OnnxFile, Verification), Error> {
         let beside = verify::beside(path);
         self.write(&beside)?;
-        let (session, settings) = (self.session, &self.settings);
-        let verification = verify::verify(session, settings, self.size, &beside, images)?;
+        let verification = verify::verify(self, &beside, images)?;
         if let Err(reason) = verification.judge() {
             return Err(Error::Differs {
                 model: self.model(),
+                weights: self.settings.weights.clone(),
                 reason,
                 path: beside,
             });

@@ -1,10 +1,11 @@
 //! Holding an ONNX file to what libtorch computes.
 
-use super::{Error, ImageBatches, Settings};
+use super::{Error, Exporter, ImageBatches};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::{Kind, Tensor};
+use zoo_graph::{Graph, Node};
 use zoo_runtime::{Engine, EngineError, OnnxFile, OnnxOptions, OrtSession, Precision, Session};
 
 /// Batches of random input that a file is held to libtorch on.
@@ -17,10 +18,10 @@ const LEAST_BATCHES: usize = 2;
 const SEED: i64 = 5;
 
 /// What is allowed in float32, of the largest logit: rounding.
-const ROUNDING: f64 = 1e-4;
+pub(super) const ROUNDING: f64 = 1e-4;
 
 /// What is allowed in half precision.
-const HALF_ROUNDING: f64 = 2e-2;
+pub(super) const HALF_ROUNDING: f64 = 2e-2;
 
 /// How many times a model runs on inputs that differ by [`NUDGE`], to see how far its own rounding moves it.
 const NUDGES: usize = 4;
@@ -31,14 +32,17 @@ const NUDGE: f64 = 1e-6;
 /// The same for half precision: two units.
 const HALF_NUDGE: f64 = 1e-3;
 
+/// Jumps may be this many times as far as those seen of libtorch: a handful of samples rarely shows the furthest.
+const JUMPS: f64 = 2.0;
+
 /// The largest number of half precision.
 const LARGEST_HALF: f64 = 65504.0;
 
 /// Of the logits' scale: where different inputs' logits are nearer than this many tolerances, nothing was compared.
-const LEAST_SPREAD: f64 = 10.0;
+pub(super) const LEAST_SPREAD: f64 = 10.0;
 
 /// The same for weights that are chosen: well beyond the least.
-const GOOD_SPREAD: f64 = 100.0;
+pub(super) const GOOD_SPREAD: f64 = 100.0;
 
 /// How far ONNX Runtime's logits are from libtorch's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,12 +56,12 @@ pub struct Verification {
     /// Inputs compared, random ones and images.
     pub inputs: usize,
     /// Inputs of a model with hard decisions (thresholds of spikes, the best of many) that differ by more than the tolerance,
-    /// but by no more than libtorch's own logits do when the input changes by a millionth (by a thousandth, where the file is
-    /// in half precision).
+    /// but by no more than twice of what rounding moves libtorch's own logits on such batches: from float64 to float32, or when
+    /// the input changes by a millionth (by a thousandth, where the file is in half precision).
     pub decided_otherwise: usize,
     /// The largest difference of such an input.
     pub max_decided_difference: f64,
-    /// How far libtorch's own logits moved at such a change, at most; 0 where nothing had to be explained.
+    /// How far that moved libtorch's own logits, at most; 0 where nothing had to be explained.
     pub own_rounding: f64,
     /// Images among the inputs.
     pub images: usize,
@@ -88,8 +92,12 @@ impl Verification {
             return Err(format!("ONNX Runtime's logits are no numbers{values}"));
         }
         if self.max_relative_difference > *tolerance {
+            let own = match self.own_rounding {
+                0.0 => String::new(),
+                own => format!(" (rounding moves libtorch's own by {own:.1e})"),
+            };
             return Err(format!(
-                "ONNX Runtime's logits are {:.1e} of the largest apart from libtorch's, and {tolerance:.1e} is allowed",
+                "ONNX Runtime's logits are {:.1e} of the largest apart from libtorch's, and {tolerance:.1e} is allowed{own}",
                 self.max_relative_difference
             ));
         }
@@ -117,39 +125,35 @@ impl Verification {
 }
 
 impl Verification {
-    /// Counts an input whose logits are `difference` apart, where libtorch's own move by `own`.
-    fn count(&mut self, difference: f64, same_top1: bool, own: f64) {
+    /// Counts an input whose logits are apart by no more than rounding, or for which nothing but a decision can account.
+    fn count(&mut self, input: Compared) {
         self.inputs += 1;
-        if difference > self.tolerance && difference <= own {
+        let Compared { apart, same_top1 } = input;
+        if apart > self.tolerance && apart <= JUMPS * self.own_rounding {
             self.decided_otherwise += 1;
-            self.max_decided_difference = self.max_decided_difference.max(difference);
+            self.max_decided_difference = self.max_decided_difference.max(apart);
             return;
         }
         // Not `max`, which would lose what is not a number.
-        if difference.is_nan() || difference > self.max_relative_difference {
-            self.max_relative_difference = difference;
+        if apart.is_nan() || apart > self.max_relative_difference {
+            self.max_relative_difference = apart;
         }
         self.other_top1 += usize::from(!same_top1);
     }
 }
 
-/// Gains of formula weights to try, the first that [`tells_inputs_apart`]: spiking nets are silent at small ones, deep nets
-/// without norms drown at large ones.
-pub const GAINS: [f64; 6] = [0.7, 1.0, 2.0, 3.0, 4.0, 8.0];
+/// The logits of one input.
+#[derive(Debug, Clone, Copy)]
+struct Compared {
+    /// Largest difference, relative to the largest logit of the batch.
+    apart: f64,
+    same_top1: bool,
+}
 
-/// Whether the model's weights tell random inputs apart, so that equal logits say something of a file in single or half
-/// precision.
-///
-/// # Errors
-/// The model does not run.
-pub fn tells_inputs_apart(session: &Session, size: [i64; 2], half: bool) -> Result<bool, Error> {
+/// What the formula's weights are probed with: random inputs, with [`SEED`].
+pub fn random_inputs(session: &Session, batch: i64, size: [i64; 2]) -> Tensor {
     tch::manual_seed(SEED);
-    let logits = session.logits(&random(session, 2, size))?;
-    let needed = match half {
-        true => LEAST_SPREAD * HALF_ROUNDING,
-        false => GOOD_SPREAD * ROUNDING,
-    };
-    Ok(spread(&logits.to_kind(Kind::Double)) >= needed)
+    random(session, batch, size)
 }
 
 fn random(session: &Session, batch: i64, size: [i64; 2]) -> Tensor {
@@ -159,19 +163,44 @@ fn random(session: &Session, batch: i64, size: [i64; 2]) -> Tensor {
 }
 
 /// How far the logits of a batch are apart, relative to the largest.
-fn spread(logits: &Tensor) -> f64 {
+pub(super) fn spread(logits: &Tensor) -> f64 {
     let apart = (logits.amax([0i64], false) - logits.amin([0i64], false)).max();
     apart.double_value(&[]) / logits.abs().max().double_value(&[])
 }
 
+/// The inputs, each number changed by about as much as rounding does.
+pub(super) fn nudge(x: &Tensor, half: bool) -> Tensor {
+    let by = if half { HALF_NUDGE } else { NUDGE };
+    x * (x.randn_like() * by + 1.0)
+}
+
+/// Operators whose output jumps where their input passes a threshold or two of its numbers change places.
+const DECISIONS: [&str; 15] = [
+    "topk", "sort", "argsort", "argmax", "argmin", "ge", "gt", "le", "lt", "eq", "ne", "sign",
+    "floor", "ceil", "round",
+];
+
+/// Whether rounding can flip a decision inside the model.
+fn decides(graph: &Graph) -> bool {
+    let name = |node: &Node| node.kind.trim_start_matches("aten::").to_owned();
+    graph
+        .nodes
+        .iter()
+        .any(|n| DECISIONS.contains(&name(n).as_str()))
+}
+
 /// Runs a file beside the model: on random input at several batches, then on batches of images.
 pub(super) fn verify(
-    session: &Session,
-    settings: &Settings,
-    size: [i64; 2],
+    exporter: &Exporter<'_>,
     path: &Path,
     images: &mut ImageBatches<'_>,
 ) -> Result<Verification, Error> {
+    let Exporter {
+        session,
+        settings,
+        size,
+        trace,
+    } = exporter;
     let file = OnnxFile::read(path).map_err(EngineError::from)?;
     let options = OnnxOptions {
         precision: Precision::F32,
@@ -181,7 +210,7 @@ pub(super) fn verify(
     let mut verifier = Verifier {
         session,
         ort: OrtSession::open(file, &options).map_err(EngineError::from)?,
-        decides: session.float32_tolerance() > ROUNDING,
+        decides: decides(&trace.graph),
         found: Verification {
             max_relative_difference: 0.0,
             tolerance: if settings.half {
@@ -201,6 +230,8 @@ pub(super) fn verify(
             overflowing: Vec::new(),
         },
         half: settings.half,
+        exact: None,
+        compared: Vec::new(),
     };
     tch::manual_seed(SEED);
     let begun = Instant::now();
@@ -213,7 +244,7 @@ pub(super) fn verify(
         if i >= LEAST_BATCHES && used_up() {
             break;
         }
-        verifier.hold(&random(session, batch, size))?;
+        verifier.hold(&random(session, batch, *size))?;
         verifier.found.random_batches.push(batch);
     }
     while let Some(x) = images.next().filter(|_| !used_up()) {
@@ -222,7 +253,7 @@ pub(super) fn verify(
         verifier.found.images += x.size()[0] as usize;
         verifier.found.same_top1 += same;
     }
-    Ok(verifier.found)
+    Ok(verifier.judged())
 }
 
 struct Verifier<'a> {
@@ -231,6 +262,10 @@ struct Verifier<'a> {
     /// Whether rounding can flip decisions inside the model.
     decides: bool,
     half: bool,
+    /// The model in float64, opened when it is first needed.
+    exact: Option<Session>,
+    /// Every input so far; judged at the end, when libtorch's own jumps are known.
+    compared: Vec<Compared>,
     found: Verification,
 }
 
@@ -262,21 +297,32 @@ impl Verifier<'_> {
             false => 0.0,
         };
         self.found.own_rounding = self.found.own_rounding.max(own);
-        for (difference, same) in apart.iter().zip(&same) {
-            self.found.count(*difference, *same == 1.0, own);
-        }
+        let each = apart.iter().zip(&same);
+        self.compared.extend(each.map(|(&apart, &same)| Compared {
+            apart,
+            same_top1: same == 1.0,
+        }));
         Ok(same.iter().filter(|s| **s == 1.0).count())
     }
 
-    /// How far libtorch's logits move when the input changes by as much as rounding does, at most.
-    fn own_rounding(&self, x: &Tensor, expected: &Tensor, scale: f64) -> Result<f64, Error> {
-        let nudge = if self.half { HALF_NUDGE } else { NUDGE };
-        let mut moved = 0.0;
+    fn judged(mut self) -> Verification {
+        for input in self.compared {
+            self.found.count(input);
+        }
+        self.found
+    }
+
+    /// How far rounding moves libtorch's own logits, at most: against float64, and when the input changes by as much.
+    fn own_rounding(&mut self, x: &Tensor, expected: &Tensor, scale: f64) -> Result<f64, Error> {
+        let exact = match &mut self.exact {
+            Some(exact) => exact,
+            none => none.insert(self.session.in_precision(Precision::F64)?),
+        };
+        let apart = |logits: Tensor| (logits - expected).abs().max().double_value(&[]) / scale;
+        let mut moved = apart(exact.logits(x)?);
         for _ in 0..NUDGES {
-            let nudged = x * (x.randn_like() * nudge + 1.0);
-            let logits = self.session.logits(&nudged)?.to_kind(Kind::Double);
-            let apart = (logits - expected).abs().max().double_value(&[]) / scale;
-            moved = f64::max(moved, apart);
+            let logits = self.session.logits(&nudge(x, self.half))?;
+            moved = f64::max(moved, apart(logits.to_kind(Kind::Double)));
         }
         Ok(moved)
     }
@@ -346,18 +392,24 @@ mod tests {
         }
     }
 
-    /// A jump counts as a decision only where libtorch's own logits jump as far.
+    /// A jump counts as a decision only where libtorch's own logits jump about as far.
     #[test]
     fn a_jump_needs_an_explanation() {
+        let jump = |apart| Compared {
+            apart,
+            same_top1: false,
+        };
         let mut v = found();
-        v.count(0.5, false, 0.6);
+        v.own_rounding = 0.3;
+        v.count(jump(0.5));
         assert_eq!((v.decided_otherwise, v.other_top1), (1, 0));
         assert_eq!((v.max_decided_difference, v.judge()), (0.5, Ok(())));
-        v.count(0.5, true, 0.4);
-        assert_eq!((v.decided_otherwise, v.max_relative_difference), (1, 0.5));
-        assert!(v.judge().is_err());
+        v.count(jump(0.7));
+        assert_eq!((v.decided_otherwise, v.max_relative_difference), (1, 0.7));
+        let told = v.judge().unwrap_err();
+        assert!(told.contains("own by 3.0e-1"), "{told}");
         let mut v = found();
-        v.count(f64::NAN, true, 1.0);
+        v.count(jump(f64::NAN));
         assert!(v.judge().is_err());
     }
 }

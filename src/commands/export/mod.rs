@@ -20,7 +20,7 @@ use zoo::backbones::{InputForm, Variant};
 use zoo::eval::Prepare;
 use zoo::eval::data::{Classes, DataSet, OpenOptions, Sample, drawn};
 use zoo::eval::pipeline::Images;
-use zoo::export::{Exporter, GAINS, Settings, tells_inputs_apart};
+use zoo::export::{self, Chosen, Exporter, Settings};
 use zoo::runtime::Session;
 
 /// Write models as ONNX files, and hold each to libtorch in ONNX Runtime: random input at several batches, then images.
@@ -185,36 +185,49 @@ fn export(arguments: &Arguments, variant: &'static Variant, path: &Path) -> Resu
     Ok(exported)
 }
 
-/// The model and its weights' identity; where no weights are named, the formula's with the first gain that lets the model tell
-/// inputs apart: of each family's depth another one does.
+/// The model and its weights' identity; where no weights are named, the formula's with the gain that suits it best.
 fn open(
     arguments: &Arguments,
     variant: &'static Variant,
     size: Option<[i64; 2]>,
 ) -> Result<(Session, String)> {
     let run = &arguments.run;
-    let opened = |run: &ModelArguments| -> Result<(Session, String)> {
-        let session = run.open_in_libtorch_at(variant, size)?;
-        Ok((session, run.source()?.identity()?))
-    };
     if run.weights.is_some() || arguments.no_verify {
-        return opened(run);
+        let session = run.open_in_libtorch_at(variant, size)?;
+        return Ok((session, run.source()?.identity()?));
     }
-    for gain in GAINS {
-        let (session, weights) = opened(&ModelArguments {
-            weights: Some(format!("formula:zoo:{gain}")),
+    let open = |weights: &str| {
+        let run = ModelArguments {
+            weights: Some(weights.to_owned()),
             ..run.clone()
-        })?;
-        let sides = size.unwrap_or(variant.build_options().size);
-        if tells_inputs_apart(&session, sides, arguments.fp16)? {
-            return Ok((session, weights));
+        };
+        run.open_in_libtorch_at(variant, size)
+    };
+    let chosen = export::choose(arguments.fp16, open, |session| {
+        probe(arguments, session, size)
+    })?;
+    let Chosen { session, weights } = chosen.with_context(|| {
+        format!(
+            "{}: no formula weights tell inputs apart, so that the file could not be verified: give --weights FILE, or say \
+             --no-verify",
+            variant.name
+        )
+    })?;
+    Ok((session, weights))
+}
+
+/// Random inputs and, where the model takes images, as many of these.
+fn probe(arguments: &Arguments, session: &Session, size: Option<[i64; 2]>) -> Result<Tensor> {
+    const EACH: usize = 4;
+    let sides = size.unwrap_or(session.variant().build_options().size);
+    let random = export::random_inputs(session, EACH as i64, sides);
+    Ok(match images(arguments, session)? {
+        None => random,
+        Some(images) => {
+            let some = &images.samples[..EACH.min(images.samples.len())];
+            Tensor::cat(&[random, images.batch(some)?], 0)
         }
-    }
-    bail!(
-        "{}: no formula weights tell inputs apart, so that the file could not be verified: give --weights FILE, or say \
-         --no-verify",
-        variant.name
-    )
+    })
 }
 
 /// Names of ImageNet's classes, where the head as published has these.

@@ -1,0 +1,98 @@
+//! Formula weights under which a comparison of logits says something.
+
+use super::Error;
+use super::verify::{GOOD_SPREAD, HALF_ROUNDING, LEAST_SPREAD, ROUNDING, nudge, spread};
+use tch::{Kind, Tensor};
+use zoo_runtime::{Precision, Session};
+
+/// Gains to try: spiking nets are silent at small ones, deep nets without norms drown at large ones.
+pub const GAINS: [f64; 9] = [0.7, 1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 4.0, 8.0];
+
+/// Nudges of a probe: fewer than of a verification, they are spent at every gain.
+const NUDGES: usize = 2;
+
+/// The formula's weights that suit a model best, opened.
+pub struct Chosen {
+    /// With these weights.
+    pub session: Session,
+    /// `formula:zoo:GAIN`.
+    pub weights: String,
+}
+
+/// Opens the model with the formula's weights at the first of [`GAINS`] at which the logits of `probe`'s inputs are well apart
+/// and well within what a file is allowed of float64's, also when the input changes by a millionth (a thousandth in half
+/// precision): weights that amplify rounding can not tell a wrong file from a right one. Where there is no such gain, the one
+/// with the fewest inputs that rounding moves among those that tell inputs apart at all. `None` where none does.
+///
+/// # Errors
+/// What `open` and `probe` (a batch of at least two inputs) give; the model does not run.
+pub fn choose<E: From<Error>>(
+    half: bool,
+    open: impl Fn(&str) -> Result<Session, E>,
+    probe: impl Fn(&Session) -> Result<Tensor, E>,
+) -> Result<Option<Chosen>, E> {
+    let needs = Needs::of(half);
+    let mut best: Option<(usize, Chosen)> = None;
+    for gain in GAINS {
+        let weights = format!("formula:zoo:{gain}");
+        let session = open(&weights)?;
+        let x = probe(&session)?;
+        let logits = session.logits(&x).map_err(Error::from)?;
+        let spread = spread(&logits.to_kind(Kind::Double));
+        if spread.is_nan() || spread < needs.spread {
+            continue;
+        }
+        let unsteady = unsteady(&session, &x, half, needs.steady)?;
+        let steady_before = best.as_ref().is_some_and(|(n, _)| *n == 0);
+        if best.as_ref().is_none_or(|(fewest, _)| unsteady < *fewest) {
+            best = Some((unsteady, Chosen { session, weights }));
+        }
+        let done = unsteady == 0 && spread >= needs.good_spread;
+        // Larger gains only amplify more.
+        if done || (steady_before && unsteady > 0) {
+            break;
+        }
+    }
+    Ok(best.map(|(_, chosen)| chosen))
+}
+
+/// Of the logits' scale.
+struct Needs {
+    /// How far different inputs must be apart at least.
+    spread: f64,
+    /// How far they should be apart.
+    good_spread: f64,
+    /// How far rounding may move an input.
+    steady: f64,
+}
+
+impl Needs {
+    fn of(half: bool) -> Needs {
+        let (tolerance, good) = match half {
+            true => (HALF_ROUNDING, LEAST_SPREAD),
+            false => (ROUNDING, GOOD_SPREAD),
+        };
+        Needs {
+            // A verification sees more inputs, which are further apart.
+            spread: LEAST_SPREAD / 2.0 * tolerance,
+            good_spread: good * tolerance,
+            steady: tolerance / 4.0,
+        }
+    }
+}
+
+/// How many of the inputs rounding moves by more than `limit`.
+fn unsteady(session: &Session, x: &Tensor, half: bool, limit: f64) -> Result<usize, Error> {
+    let exact = session.in_precision(Precision::F64)?.logits(x)?;
+    let scale = exact.abs().max().double_value(&[]);
+    // What is not a number does not stay within the limit.
+    let mut steady = exact.isfinite().all_dim(1, false);
+    let nudged = (0..NUDGES).map(|_| nudge(x, half));
+    for input in std::iter::once(x.shallow_clone()).chain(nudged) {
+        let moved = session.logits(&input)?.to_kind(Kind::Double) - &exact;
+        let within = (moved.abs().amax([1i64], false) / scale).le(limit);
+        steady = steady.logical_and(&within);
+    }
+    let steady = steady.sum(Kind::Int64).int64_value(&[]);
+    Ok((x.size()[0] - steady) as usize)
+}
