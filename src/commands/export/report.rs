@@ -120,7 +120,7 @@ fn row(e: &Exported) -> [String; 7] {
                 ),
             },
             match v.images {
-                0 => "takes no RGB images".to_owned(),
+                0 => "no images".to_owned(),
                 images => format!("{} of {images}", v.same_top1),
             },
         ),
