@@ -35,7 +35,7 @@ fn suited(variant: &'static Variant, size: [i64; 2]) -> Option<(Session, [i64; 2
     };
     let chosen = export::choose(
         false,
-        |weights| Ok::<_, export::Error>(open(variant, weights, size)),
+        |weights| Ok::<_, Box<export::Error>>(open(variant, weights, size)),
         |session| Ok(export::random_inputs(session, 2, of(session))),
     );
     let session = chosen.ok().flatten()?.session;

@@ -65,10 +65,9 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The file computes something else, or it was not shown that it does not.
-    #[error("{model}, weights {weights}: {reason}. The file is kept as {} for a look; it is not to be used", path.display())]
+    #[error("{model}, {reason}. The file is kept as {} for a look; it is not to be used", path.display())]
     Differs {
         model: &'static str,
-        weights: String,
         reason: String,
         path: PathBuf,
     },
@@ -138,8 +137,7 @@ impl<'a> Exporter<'a> {
         if let Err(reason) = verification.judge() {
             return Err(Error::Differs {
                 model: self.model(),
-                weights: self.settings.weights.clone(),
-                reason,
+                reason: format!("weights {}: {reason}", self.settings.weights),
                 path: beside,
             });
         }
