@@ -1,7 +1,7 @@
 //! Formula weights under which a comparison of logits says something.
 
 use super::Error;
-use super::verify::{GOOD_SPREAD, HALF_ROUNDING, LEAST_SPREAD, ROUNDING, nudge, spread};
+use super::verify::{GOOD_SPREAD, HALF_ROUNDING, LEAST_SPREAD, ROUNDING, apart, nudge, spread};
 use tch::{Kind, Tensor};
 use zoo_runtime::{Precision, Session};
 
@@ -37,12 +37,12 @@ pub fn choose<E: From<Error>>(
         let weights = format!("formula:zoo:{gain}");
         let session = open(&weights)?;
         let x = probe(&session)?;
-        let logits = session.logits(&x).map_err(Error::from)?;
-        let spread = spread(&logits.to_kind(Kind::Double));
+        let logits = logits(&session, &x)?;
+        let spread = spread(&logits);
         if spread.is_nan() || spread < needs.spread {
             continue;
         }
-        let unsteady = unsteady(&session, &x, half, needs.steady)?;
+        let unsteady = unsteady(&session, &x, &logits, &needs)?;
         let steady_before = best.as_ref().is_some_and(|(n, _)| *n == 0);
         if best.as_ref().is_none_or(|(fewest, _)| unsteady < *fewest) {
             best = Some((unsteady, Chosen { session, weights }));
@@ -56,8 +56,13 @@ pub fn choose<E: From<Error>>(
     Ok(best.map(|(_, chosen)| chosen))
 }
 
+fn logits(session: &Session, x: &Tensor) -> Result<Tensor, Error> {
+    Ok(session.logits(x)?.to_kind(Kind::Double))
+}
+
 /// Of the logits' scale.
 struct Needs {
+    half: bool,
     /// How far different inputs must be apart at least.
     spread: f64,
     /// How far they should be apart.
@@ -73,6 +78,7 @@ impl Needs {
             false => (ROUNDING, GOOD_SPREAD),
         };
         Needs {
+            half,
             // A verification sees more inputs, which are further apart.
             spread: LEAST_SPREAD / 2.0 * tolerance,
             good_spread: good * tolerance,
@@ -81,17 +87,18 @@ impl Needs {
     }
 }
 
-/// How many of the inputs rounding moves by more than `limit`.
-fn unsteady(session: &Session, x: &Tensor, half: bool, limit: f64) -> Result<usize, Error> {
+/// How many of the inputs, whose logits are given, rounding moves by more than the model needs to be steady.
+fn unsteady(session: &Session, x: &Tensor, given: &Tensor, needs: &Needs) -> Result<usize, Error> {
     let exact = session.in_precision(Precision::F64)?.logits(x)?;
-    let scale = exact.abs().max().double_value(&[]);
+    let within = |logits: &Tensor| apart(logits, &exact).le(needs.steady);
     // What is not a number does not stay within the limit.
-    let mut steady = exact.isfinite().all_dim(1, false);
-    let nudged = (0..NUDGES).map(|_| nudge(x, half));
-    for input in std::iter::once(x.shallow_clone()).chain(nudged) {
-        let moved = session.logits(&input)?.to_kind(Kind::Double) - &exact;
-        let within = (moved.abs().amax([1i64], false) / scale).le(limit);
-        steady = steady.logical_and(&within);
+    let mut steady = exact
+        .isfinite()
+        .all_dim(1, false)
+        .logical_and(&within(given));
+    for _ in 0..NUDGES {
+        let nudged = logits(session, &nudge(x, needs.half))?;
+        steady = steady.logical_and(&within(&nudged));
     }
     let steady = steady.sum(Kind::Int64).int64_value(&[]);
     Ok((x.size()[0] - steady) as usize)

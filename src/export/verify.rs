@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::{Kind, Tensor};
-use zoo_graph::{Graph, Node};
+use zoo_graph::Graph;
 use zoo_runtime::{Engine, EngineError, OnnxFile, OnnxOptions, OrtSession, Precision, Session};
 
 /// Batches of random input that a file is held to libtorch on.
@@ -151,7 +151,7 @@ struct Compared {
     same_top1: bool,
 }
 
-/// What the formula's weights are probed with: random inputs, with [`SEED`].
+/// Random inputs to probe the formula's weights with, the same ones at every call.
 pub fn random_inputs(session: &Session, batch: i64, size: [i64; 2]) -> Tensor {
     tch::manual_seed(SEED);
     random(session, batch, size)
@@ -169,6 +169,11 @@ pub(super) fn spread(logits: &Tensor) -> f64 {
     apart.double_value(&[]) / logits.abs().max().double_value(&[])
 }
 
+/// How far each input's logits are from those of `base` at most, relative to its largest: [B].
+pub(super) fn apart(logits: &Tensor, base: &Tensor) -> Tensor {
+    (logits - base).abs().amax([1i64], false) / base.abs().max()
+}
+
 /// The inputs, each number changed by about as much as rounding does.
 pub(super) fn nudge(x: &Tensor, half: bool) -> Tensor {
     let by = if half { HALF_NUDGE } else { NUDGE };
@@ -183,11 +188,10 @@ const DECISIONS: [&str; 15] = [
 
 /// Whether rounding can flip a decision inside the model.
 fn decides(graph: &Graph) -> bool {
-    let name = |node: &Node| node.kind.trim_start_matches("aten::").to_owned();
-    graph
-        .nodes
-        .iter()
-        .any(|n| DECISIONS.contains(&name(n).as_str()))
+    let kinds = graph.nodes.iter().map(|node| node.kind.as_str());
+    kinds
+        .map(|kind| kind.trim_start_matches("aten::"))
+        .any(|name| DECISIONS.contains(&name))
 }
 
 /// Runs a file beside the model: on random input at several batches, then on batches of images.
@@ -283,8 +287,7 @@ impl Verifier<'_> {
                 found: found.size(),
             });
         }
-        let scale = expected.abs().max().double_value(&[]);
-        let apart = numbers(&((&found - &expected).abs().amax([1i64], false) / scale));
+        let apart = numbers(&apart(&found, &expected));
         let top = |t: &Tensor| t.argmax(1, false);
         let same = numbers(&top(&found).eq_tensor(&top(&expected)).to_kind(Kind::Double));
         if x.size()[0] > 1 {
@@ -294,7 +297,7 @@ impl Verifier<'_> {
             self.found.overflowing = self.overflowing(x)?;
         }
         let own = match self.decides && apart.iter().any(|d| *d > self.found.tolerance) {
-            true => self.own_rounding(x, &expected, scale)?,
+            true => self.own_rounding(x, &expected)?,
             false => 0.0,
         };
         self.found.own_rounding = self.found.own_rounding.max(own);
@@ -314,16 +317,16 @@ impl Verifier<'_> {
     }
 
     /// How far rounding moves libtorch's own logits, at most: against float64, and when the input changes by as much.
-    fn own_rounding(&mut self, x: &Tensor, expected: &Tensor, scale: f64) -> Result<f64, Error> {
+    fn own_rounding(&mut self, x: &Tensor, expected: &Tensor) -> Result<f64, Error> {
         let exact = match &mut self.exact {
             Some(exact) => exact,
             none => none.insert(self.session.in_precision(Precision::F64)?),
         };
-        let apart = |logits: Tensor| (logits - expected).abs().max().double_value(&[]) / scale;
-        let mut moved = apart(exact.logits(x)?);
+        let most = |logits: Tensor| apart(&logits, expected).max().double_value(&[]);
+        let mut moved = most(exact.logits(x)?);
         for _ in 0..NUDGES {
             let logits = self.session.logits(&nudge(x, self.half))?;
-            moved = f64::max(moved, apart(logits.to_kind(Kind::Double)));
+            moved = f64::max(moved, most(logits.to_kind(Kind::Double)));
         }
         Ok(moved)
     }
