@@ -17,12 +17,11 @@ struct Costs {
     look: f64,
 }
 
-/// Between the two machines whose times of `cargo bench -p zoo-ops --bench spikes` docs/spiking.md has: what wins on one and
-/// loses on the other by a tenth is left to the dense product.
+/// Fitted to the times of `cargo bench -p zoo-ops --bench spikes`; docs/spiking.md has them, the machine and the date.
 const COSTS: Costs = Costs {
-    entry: 2.4,
-    list: 5.0,
-    table: 3000.0,
+    entry: 1.4,
+    list: 3.0,
+    table: 2500.0,
     look: 1600.0,
 };
 
