@@ -1,7 +1,8 @@
 //! Formula weights under which a comparison of logits says something.
 
 use super::Error;
-use super::verify::{GOOD_SPREAD, HALF_ROUNDING, LEAST_SPREAD, ROUNDING, apart, nudge, spread};
+use super::rounding::{Nudge, apart, nudge};
+use super::verify::{GOOD_SPREAD, HALF_ROUNDING, LEAST_SPREAD, ROUNDING, SEED, spread};
 use tch::{Kind, Tensor};
 use zoo_runtime::{Precision, Session};
 
@@ -33,16 +34,20 @@ pub fn choose<E: From<Error>>(
 ) -> Result<Option<Chosen>, E> {
     let needs = Needs::of(half);
     let mut best: Option<(usize, Chosen)> = None;
+    let mut inputs: Option<Tensor> = None;
     for gain in GAINS {
         let weights = format!("formula:zoo:{gain}");
         let session = open(&weights)?;
-        let x = probe(&session)?;
-        let logits = logits(&session, &x)?;
+        let x = match &mut inputs {
+            Some(x) => &*x,
+            none => none.insert(probe(&session)?),
+        };
+        let logits = logits(&session, x)?;
         let spread = spread(&logits);
         if spread.is_nan() || spread < needs.spread {
             continue;
         }
-        let unsteady = unsteady(&session, &x, &logits, &needs)?;
+        let unsteady = unsteady(&session, x, &logits, &needs)?;
         let steady_before = best.as_ref().is_some_and(|(n, _)| *n == 0);
         if best.as_ref().is_none_or(|(fewest, _)| unsteady < *fewest) {
             best = Some((unsteady, Chosen { session, weights }));
@@ -62,7 +67,8 @@ fn logits(session: &Session, x: &Tensor) -> Result<Tensor, Error> {
 
 /// Of the logits' scale.
 struct Needs {
-    half: bool,
+    /// How much its input changes, relative to itself.
+    nudge: f64,
     /// How far different inputs must be apart at least.
     spread: f64,
     /// How far they should be apart.
@@ -78,7 +84,7 @@ impl Needs {
             false => (ROUNDING, GOOD_SPREAD),
         };
         Needs {
-            half,
+            nudge: Nudge::of(half).first,
             // A verification sees more inputs, which are further apart.
             spread: LEAST_SPREAD / 2.0 * tolerance,
             good_spread: good * tolerance,
@@ -96,8 +102,9 @@ fn unsteady(session: &Session, x: &Tensor, given: &Tensor, needs: &Needs) -> Res
         .isfinite()
         .all_dim(1, false)
         .logical_and(&within(given));
+    tch::manual_seed(SEED);
     for _ in 0..NUDGES {
-        let nudged = logits(session, &nudge(x, needs.half))?;
+        let nudged = logits(session, &nudge(x, needs.nudge))?;
         steady = steady.logical_and(&within(&nudged));
     }
     let steady = steady.sum(Kind::Int64).int64_value(&[]);

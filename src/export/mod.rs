@@ -1,6 +1,7 @@
 //! A model of the zoo as an ONNX file, held to what libtorch computes.
 
 mod gain;
+mod rounding;
 mod verify;
 
 pub use gain::{Chosen, GAINS, choose};

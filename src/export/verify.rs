@@ -1,11 +1,11 @@
 //! Holding an ONNX file to what libtorch computes.
 
+use super::rounding::{OwnRounding, apart, decides, explained};
 use super::{Error, Exporter, ImageBatches};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::{Kind, Tensor};
-use zoo_graph::Graph;
 use zoo_runtime::{Engine, EngineError, OnnxFile, OnnxOptions, OrtSession, Precision, Session};
 
 /// Batches of random input that a file is held to libtorch on.
@@ -15,25 +15,13 @@ const BATCHES: [i64; 4] = [1, 2, 5, 8];
 const LEAST_BATCHES: usize = 2;
 
 /// Of the random input: the same file gives the same figures again.
-const SEED: i64 = 5;
+pub(super) const SEED: i64 = 5;
 
 /// What is allowed in float32, of the largest logit: rounding.
 pub(super) const ROUNDING: f64 = 1e-4;
 
 /// What is allowed in half precision.
 pub(super) const HALF_ROUNDING: f64 = 2e-2;
-
-/// How many times a model runs on inputs that differ by [`NUDGE`], to see how far its own rounding moves it.
-const NUDGES: usize = 4;
-
-/// A relative change of the input as small as rounding is: eight units in the last place of float32.
-const NUDGE: f64 = 1e-6;
-
-/// The same for half precision: two units.
-const HALF_NUDGE: f64 = 1e-3;
-
-/// Jumps may be this many times as far as those seen of libtorch: a handful of samples rarely shows the furthest.
-const JUMPS: f64 = 2.0;
 
 /// The largest number of half precision.
 const LARGEST_HALF: f64 = 65504.0;
@@ -57,7 +45,8 @@ pub struct Verification {
     pub inputs: usize,
     /// Inputs of a model with hard decisions (thresholds of spikes, the best of many) that differ by more than the tolerance,
     /// but by no more than twice of what rounding moves libtorch's own logits on such batches: from float64 to float32, or when
-    /// the input changes by a millionth (by a thousandth, where the file is in half precision).
+    /// the input changes by a millionth (by a thousandth, where the file is in half precision), then by about a tenth of the
+    /// tolerance.
     pub decided_otherwise: usize,
     /// The largest difference of such an input.
     pub max_decided_difference: f64,
@@ -130,7 +119,7 @@ impl Verification {
     fn count(&mut self, input: Compared) {
         self.inputs += 1;
         let Compared { apart, same_top1 } = input;
-        if apart > self.tolerance && apart <= JUMPS * self.own_rounding {
+        if apart > self.tolerance && explained(apart, self.own_rounding) {
             self.decided_otherwise += 1;
             self.max_decided_difference = self.max_decided_difference.max(apart);
             return;
@@ -167,31 +156,6 @@ fn random(session: &Session, batch: i64, size: [i64; 2]) -> Tensor {
 pub(super) fn spread(logits: &Tensor) -> f64 {
     let apart = (logits.amax([0i64], false) - logits.amin([0i64], false)).max();
     apart.double_value(&[]) / logits.abs().max().double_value(&[])
-}
-
-/// How far each input's logits are from those of `base` at most, relative to its largest: [B].
-pub(super) fn apart(logits: &Tensor, base: &Tensor) -> Tensor {
-    (logits - base).abs().amax([1i64], false) / base.abs().max()
-}
-
-/// The inputs, each number changed by about as much as rounding does.
-pub(super) fn nudge(x: &Tensor, half: bool) -> Tensor {
-    let by = if half { HALF_NUDGE } else { NUDGE };
-    x * (x.randn_like() * by + 1.0)
-}
-
-/// Operators whose output jumps where their input passes a threshold or two of its numbers change places.
-const DECISIONS: [&str; 15] = [
-    "topk", "sort", "argsort", "argmax", "argmin", "ge", "gt", "le", "lt", "eq", "ne", "sign",
-    "floor", "ceil", "round",
-];
-
-/// Whether rounding can flip a decision inside the model.
-fn decides(graph: &Graph) -> bool {
-    let kinds = graph.nodes.iter().map(|node| node.kind.as_str());
-    kinds
-        .map(|kind| kind.trim_start_matches("aten::"))
-        .any(|name| DECISIONS.contains(&name))
 }
 
 /// Runs a file beside the model: on random input at several batches, then on batches of images.
@@ -235,21 +199,23 @@ pub(super) fn verify(
             overflowing: Vec::new(),
         },
         half: settings.half,
-        exact: None,
+        own: OwnRounding::new(session, settings.half),
         compared: Vec::new(),
     };
     tch::manual_seed(SEED);
+    // Drawn before anything is nudged: the inputs do not depend on what rounding did to them.
+    let drawn = BATCHES.map(|batch| (batch, random(session, batch, *size)));
     let begun = Instant::now();
     let used_up = || {
         settings
             .budget
             .is_some_and(|budget| begun.elapsed() >= budget)
     };
-    for (i, batch) in BATCHES.into_iter().enumerate() {
+    for (i, (batch, x)) in drawn.into_iter().enumerate() {
         if i >= LEAST_BATCHES && used_up() {
             break;
         }
-        verifier.hold(&random(session, batch, *size))?;
+        verifier.hold(&x)?;
         verifier.found.random_batches.push(batch);
     }
     while let Some(x) = images.next().filter(|_| !used_up()) {
@@ -267,8 +233,7 @@ struct Verifier<'a> {
     /// Whether rounding can flip decisions inside the model.
     decides: bool,
     half: bool,
-    /// The model in float64, opened when it is first needed.
-    exact: Option<Session>,
+    own: OwnRounding<'a>,
     /// Every input so far; judged at the end, when libtorch's own jumps are known.
     compared: Vec<Compared>,
     found: Verification,
@@ -296,11 +261,10 @@ impl Verifier<'_> {
         if self.half && self.found.overflowing.is_empty() && apart.iter().any(|d| d.is_nan()) {
             self.found.overflowing = self.overflowing(x)?;
         }
-        let own = match self.decides && apart.iter().any(|d| *d > self.found.tolerance) {
-            true => self.own_rounding(x, &expected)?,
-            false => 0.0,
-        };
-        self.found.own_rounding = self.found.own_rounding.max(own);
+        let worst = apart.iter().copied().fold(0.0, f64::max);
+        if self.decides && worst > self.found.tolerance {
+            self.own.seek(x, &expected, worst)?;
+        }
         let each = apart.iter().zip(&same);
         self.compared.extend(each.map(|(&apart, &same)| Compared {
             apart,
@@ -310,25 +274,11 @@ impl Verifier<'_> {
     }
 
     fn judged(mut self) -> Verification {
+        self.found.own_rounding = self.own.moved;
         for input in self.compared {
             self.found.count(input);
         }
         self.found
-    }
-
-    /// How far rounding moves libtorch's own logits, at most: against float64, and when the input changes by as much.
-    fn own_rounding(&mut self, x: &Tensor, expected: &Tensor) -> Result<f64, Error> {
-        let exact = match &mut self.exact {
-            Some(exact) => exact,
-            none => none.insert(self.session.in_precision(Precision::F64)?),
-        };
-        let most = |logits: Tensor| apart(&logits, expected).max().double_value(&[]);
-        let mut moved = most(exact.logits(x)?);
-        for _ in 0..NUDGES {
-            let logits = self.session.logits(&nudge(x, self.half))?;
-            moved = f64::max(moved, most(logits.to_kind(Kind::Double)));
-        }
-        Ok(moved)
     }
 
     /// The values that the model shows and that are beyond half precision, with their largest numbers.

@@ -57,7 +57,7 @@ pub struct Arguments {
     #[arg(long, default_value = "1", value_name = "N")]
     jobs: std::num::NonZeroUsize,
     /// Write the outcome as a Markdown table, too, model by model as they end: into this file, between the marks
-    /// `<!-- table: begin -->` and `<!-- table: end -->` where it has them.
+    /// `<!-- table: begin -->` and `<!-- table: end -->` where it has them. Rows of other models stay.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Delete each file once it was written and verified: for the report alone.

@@ -1,6 +1,5 @@
 //! What an export is told as: a line, JSON, a row of a Markdown table.
 
-use super::super::output::table;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use zoo::export::Verification;
@@ -80,33 +79,27 @@ fn held(v: &Verification) -> String {
     );
     if v.decided_otherwise > 0 {
         text += &format!(
-            "; on {} inputs a decision fell otherwise: {:.1e} apart, where libtorch's own logits move by {:.1e} when the input \
-             changes by a millionth",
+            "; on {} inputs a decision fell otherwise: {:.1e} apart, where libtorch's own logits move by {:.1e} under changes \
+             as small as rounding",
             v.decided_otherwise, v.max_decided_difference, v.own_rounding
         );
     }
     text
 }
 
-/// A document with the table of all.
-pub fn markdown<'a>(exports: impl Iterator<Item = &'a Exported>) -> String {
-    let mut lines = table(&[
-        "model",
-        "weights",
-        "operators",
-        "MB",
-        "max difference",
-        "decided otherwise",
-        "same top-1",
-    ]);
-    lines.load_preset(comfy_table::presets::ASCII_MARKDOWN);
-    for e in exports {
-        lines.add_row(row(e));
-    }
-    lines.to_string()
-}
+/// What the columns of [`row`] are.
+pub const COLUMNS: [&str; 7] = [
+    "model",
+    "weights",
+    "operators",
+    "MB",
+    "max difference",
+    "decided otherwise",
+    "same top-1",
+];
 
-fn row(e: &Exported) -> [String; 7] {
+/// An export's cells in a table.
+pub fn row(e: &Exported) -> [String; 7] {
     let (difference, decided, top1) = match (&e.error, &e.verification) {
         (Some(error), _) => (format!("FAILED: {error}"), String::new(), String::new()),
         (None, None) => ("not verified".to_owned(), String::new(), String::new()),

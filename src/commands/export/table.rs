@@ -1,21 +1,54 @@
 //! The table between two marks in a Markdown file: the text around it is a person's.
 
-use super::report::{Exported, markdown};
+use super::report::{COLUMNS, Exported, row};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
 use std::path::Path;
+use zoo::backbones::variants;
 
 const BEGIN: &str = "<!-- table: begin -->";
 const END: &str = "<!-- table: end -->";
 
-/// Writes the table into the file: between its marks where it has them, else as the whole file.
+/// Writes the exports into the file's table: between its marks where it has them, else as the whole file. Rows of other models
+/// that stand there stay, so that a table of them all can come about in several runs.
 pub fn write<'a>(path: &Path, exports: impl Iterator<Item = &'a Exported>) -> Result<()> {
     let named = || path.display().to_string();
     let before = match path.exists() {
         true => std::fs::read_to_string(path).with_context(named)?,
         false => String::new(),
     };
-    let text = within(&before, &markdown(exports)).with_context(named)?;
+    let mut rows = rows(&before);
+    rows.extend(exports.map(|e| (e.model.clone(), line(&row(e)))));
+    let text = within(&before, &table(&rows)).with_context(named)?;
     std::fs::write(path, text).with_context(named)
+}
+
+/// The rows between the marks, by model.
+fn rows(text: &str) -> BTreeMap<String, String> {
+    let after = text.split_once(BEGIN).map_or("", |(_, rest)| rest);
+    let between = after.split_once(END).map_or("", |(between, _)| between);
+    let cells = between.lines().filter_map(|line| {
+        let model = line.strip_prefix("| ")?.split(" | ").next()?;
+        Some((model.to_owned(), line.to_owned()))
+    });
+    cells.collect()
+}
+
+/// Of the models of the zoo, in its order.
+fn table(rows: &BTreeMap<String, String>) -> String {
+    let rule = format!("|{}", "---|".repeat(COLUMNS.len()));
+    let mut lines = vec![line(&COLUMNS.map(str::to_owned)), rule];
+    lines.extend(variants().filter_map(|v| rows.get(v.name).cloned()));
+    lines.join("\n")
+}
+
+fn line(cells: &[String]) -> String {
+    // A message of an error may be anything.
+    let cells = cells.iter().map(|cell| {
+        let words: Vec<&str> = cell.split_whitespace().collect();
+        words.join(" ").replace('|', "\\|")
+    });
+    format!("| {} |", cells.collect::<Vec<_>>().join(" | "))
 }
 
 fn within(before: &str, table: &str) -> Result<String> {
@@ -34,6 +67,27 @@ fn within(before: &str, table: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In the zoo's order; a row that is there already is replaced, one of no model is dropped.
+    #[test]
+    fn rows_of_other_models_stay() {
+        let row = |model: &str, last: &str| line(&[model.to_owned(), last.to_owned()]);
+        let before = [
+            row("shvit-s1", "old"),
+            row("biformer-t", "x|y\nz"),
+            row("none", ""),
+        ];
+        let before = format!(
+            "{BEGIN}\n{}\n{END}\n{}",
+            before.join("\n"),
+            row("deit-t", "")
+        );
+        let mut rows = rows(&before);
+        rows.insert("shvit-s1".to_owned(), row("shvit-s1", "new"));
+        let lines = table(&rows);
+        let lines: Vec<&str> = lines.lines().skip(2).collect();
+        assert_eq!(lines, ["| biformer-t | x\\|y z |", "| shvit-s1 | new |"]);
+    }
 
     #[test]
     fn the_text_around_a_table_stays() {
