@@ -38,7 +38,7 @@ fn trace(variant: &'static Variant, size: [i64; 2]) -> Result<(Graph, u64), Stri
     };
     let session = Session::open(variant, &WeightsSource::Formula(formula), &options);
     let session = session.map_err(|e| e.to_string())?;
-    let trace = session.trace(size).map_err(|e| e.to_string())?;
+    let trace = session.trace().map_err(|e| e.to_string())?;
     Ok((trace.graph, session.params()))
 }
 

@@ -17,30 +17,28 @@ const SIDES: [i64; 4] = [64, 128, 192, 224];
 /// Batches of 1 and 2 are enough of this one: an input takes 46 billion multiply-accumulates.
 const LARGE: &str = "step-spt-modelnet40";
 
-fn open(variant: &'static Variant, weights: &str, size: [i64; 2]) -> Session {
+fn open(
+    variant: &'static Variant,
+    weights: &str,
+    size: [i64; 2],
+) -> Result<Session, Box<export::Error>> {
     let options = Options {
         threads: Some(1),
         size: Some(size),
         ..Options::default()
     };
     let weights: WeightsSource = weights.parse().unwrap();
-    Session::open(variant, &weights, &options).unwrap_or_else(|e| panic!("{}: {e}", variant.name))
+    Session::open(variant, &weights, &options).map_err(|e| Box::new(e.into()))
 }
 
-/// With weights that suit it, and the size that it was opened for; `None` where the model does not take it.
-fn suited(variant: &'static Variant, size: [i64; 2]) -> Option<(Session, [i64; 2])> {
-    let of = |session: &Session| match session.input_form() {
-        InputForm::Images => size,
-        _ => variant.build_options().size,
-    };
+/// With weights that suit it; `None` where the model does not take the size.
+fn suited(variant: &'static Variant, size: [i64; 2]) -> Option<Session> {
     let chosen = export::choose(
         false,
-        |weights| Ok::<_, Box<export::Error>>(open(variant, weights, size)),
-        |session| Ok(export::random_inputs(session, 2, of(session))),
+        |weights| open(variant, weights, size),
+        |session| Ok(export::random_inputs(session, 2)),
     );
-    let session = chosen.ok().flatten()?.session;
-    let size = of(&session);
-    Some((session, size))
+    Some(chosen.ok().flatten()?.session)
 }
 
 /// Traced at the smallest size that the model takes, and written.
@@ -50,13 +48,13 @@ fn export(
 ) -> Result<(BTreeMap<String, usize>, Verification), String> {
     let published = variant.build_options().size;
     let small = SIDES.map(|side| [side, side]);
+    // Of points and sequences, the published height is 1.
     let smaller = small.into_iter().filter(|s| s[0] < published[0]);
     for size in smaller.chain([published]) {
-        let Some((session, size)) = suited(variant, size) else {
+        let Some(session) = suited(variant, size) else {
             continue;
         };
         let settings = Settings {
-            size: Some(size),
             budget: (variant.name == LARGE).then_some(Duration::ZERO),
             ..Settings::default()
         };
@@ -245,10 +243,10 @@ fn a_file_of_grey_digits_is_timed_and_takes_no_images() {
 fn forms_sizes_and_half_precision_are_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.onnx");
-    let held = |name: &str, weights: &str, settings: Settings| {
+    let held = |name: &str, weights: &str, size: Option<[i64; 2]>, settings: Settings| {
         let variant = zoo::backbones::find(name).unwrap();
-        let size = settings.size.unwrap_or(variant.build_options().size);
-        let session = open(variant, weights, size);
+        let size = size.unwrap_or(variant.build_options().size);
+        let session = open(variant, weights, size).unwrap();
         let exporter = Exporter::new(&session, settings).unwrap();
         let (_, held) = exporter
             .write_verified(&path, &mut std::iter::empty())
@@ -257,10 +255,9 @@ fn forms_sizes_and_half_precision_are_written() {
     };
     let half = Settings {
         half: true,
-        size: Some([64, 32]),
         ..Settings::default()
     };
-    let (verification, file) = held("resnet-50", "formula:zoo:0.9", half);
+    let (verification, file) = held("resnet-50", "formula:zoo:0.9", Some([64, 32]), half);
     // It was computed in another format, and the size is stated.
     assert!(
         verification.max_relative_difference > 1e-5,
@@ -268,7 +265,7 @@ fn forms_sizes_and_half_precision_are_written() {
     );
     assert_eq!(file.size(), Some((64, 32)));
     assert_eq!(file.preprocessing().unwrap().size, (64, 32));
-    let (_, file) = held("step-tim", "formula:zoo:3", Settings::default());
+    let (_, file) = held("step-tim", "formula:zoo:3", None, Settings::default());
     assert!(matches!(
         file.form(),
         InputForm::Frames { .. } | InputForm::Clips { .. }

@@ -35,7 +35,8 @@ pub struct Options {
     pub fuse: bool,
     /// The head on the backbone.
     pub head: Head,
-    /// Height and width of the input, for networks whose parameters depend on it; `None` is the published size.
+    /// Height and width of the input: what [`Session::input_shape`] and a trace take, and parameters that depend on it are
+    /// made for. `None` is the published size.
     pub size: Option<[i64; 2]>,
     /// What a spiking network is made of; others ignore it.
     pub spiking: SpikingOptions,
@@ -125,6 +126,13 @@ impl Session {
         let mut store = nn::VarStore::new(tch::Device::Cpu);
         let build = build_options(variant, options);
         let mut model = guarded(|| (variant.build)(&store.root(), &build)).map_err(engine)?;
+        if let Some([height, width]) = options.size {
+            let input = |reason| SessionError::Input {
+                model: variant.name,
+                reason,
+            };
+            model.check_input(height, width).map_err(input)?;
+        }
         let state = state_of(&store);
         let params = count_params(&store);
         if options.precision == Precision::F64 {
@@ -215,10 +223,16 @@ impl Session {
         self.model.input_form()
     }
 
-    /// The shape of a batch of inputs of the published size.
+    /// Height and width of the input that it was opened for.
+    pub fn input_size(&self) -> [i64; 2] {
+        let published = || self.variant.build_options().size;
+        self.options.size.unwrap_or_else(published)
+    }
+
+    /// The shape of a batch of inputs of that size.
     pub fn input_shape(&self, batch: i64) -> Vec<i64> {
-        let size = self.variant.build_options().size;
-        self.input_form().shape(batch, self.input_channels(), size)
+        self.input_form()
+            .shape(batch, self.input_channels(), self.input_size())
     }
 
     /// How far float32 logits may be from float64 ones, relative to the largest.
@@ -284,11 +298,11 @@ impl Session {
         Ok(seen)
     }
 
-    /// What the model computes, as data: from images [batch, channels, height, width] to `logits`.
+    /// What the model computes, as data: from images [batch, channels, height, width] of [`Session::input_size`] to `logits`.
     ///
     /// Of the fused form where the session is fused: what it folds are constants of the graph.
-    pub fn trace(&self, size: [i64; 2]) -> Result<Trace, SessionError> {
-        let shape = self.input_form().shape(1, self.input_channels(), size);
+    pub fn trace(&self) -> Result<Trace, SessionError> {
+        let shape = self.input_shape(1);
         self.check(&Tensor::zeros(&shape, (tch::Kind::Float, tch::Device::Cpu)))?;
         let input = Input {
             name: "image".to_owned(),

@@ -142,7 +142,7 @@ fn on_images(arguments: &Arguments, session: &Session) -> Result<(Average, Strin
         None => drawn(),
     };
     let images = Images {
-        transform: model::transform(&session.variant().preprocessing),
+        transform: arguments.run.transform(session.variant()),
     };
     let samples = spread(&set.samples, arguments.limit.get());
     let average = over_images(session, &images, &samples, arguments.batch.get())?;
@@ -150,15 +150,15 @@ fn on_images(arguments: &Arguments, session: &Session) -> Result<(Average, Strin
 }
 
 fn on_events(arguments: &Arguments, session: &Session, steps: i64) -> Result<(Average, String)> {
-    let (height, width) = session.variant().preprocessing.size;
+    let [height, width] = session.input_size();
     let mut average = Average::default();
     let recordings = arguments.events.iter().take(arguments.limit.get());
     for path in recordings {
         let named = || path.display().to_string();
         let recording = zoo::events::open(path, &Limits::default())?;
         let counted = frames(&recording, steps as usize).with_context(named)?;
-        let resized = resize(&counted, height, width).with_context(named)?;
-        let shape = [1, steps, 2, height as i64, width as i64];
+        let resized = resize(&counted, height as usize, width as usize).with_context(named)?;
+        let shape = [1, steps, 2, height, width];
         let x = Tensor::from_slice(&resized.values).reshape(shape);
         counting::add(session, &x, &mut average)?;
     }
@@ -176,7 +176,7 @@ fn on_formula(session: &Session) -> Result<(Average, String)> {
     ))
 }
 
-/// One input of the published size, of numbers that are always the same.
+/// One input of the size that the model was opened for, of numbers that are always the same.
 pub fn formula_input(session: &Session) -> Tensor {
     let formula = Formula {
         salt: "zoo".to_owned(),

@@ -54,24 +54,24 @@ pub struct EngineArguments {
     /// How far ONNX Runtime may rewrite the graph: none, basic, extended or all.
     #[arg(long, default_value = "all", value_name = "LEVEL")]
     pub optimization: OptimizationLevel,
-    /// Input size of a .onnx file that leaves it open, or of the file that export writes.
-    #[arg(long, value_name = "HxW", help_heading = ONNX, value_parser = size)]
+    /// Size of the input. Default: the published one; 224x224 for a .onnx file that leaves it open.
+    #[arg(long, value_name = "HxW", help_heading = INPUT, value_parser = size)]
     pub input_size: Option<(usize, usize)>,
-    /// Share of the resized image's edge that the crop keeps. Default: 0.875.
-    #[arg(long, value_name = "SHARE", help_heading = ONNX, value_parser = share)]
+    /// Share of the resized image's edge that the crop keeps. For .onnx files that do not state it: 0.875.
+    #[arg(long, value_name = "SHARE", help_heading = INPUT, value_parser = share)]
     pub crop_pct: Option<f64>,
-    /// Filter of the resize: bilinear or bicubic. Default: bicubic.
-    #[arg(long, value_name = "FILTER", help_heading = ONNX, value_parser = interpolation)]
+    /// Filter of the resize: bilinear or bicubic. For .onnx files that do not state it: bicubic.
+    #[arg(long, value_name = "FILTER", help_heading = INPUT, value_parser = interpolation)]
     pub interpolation: Option<Interpolation>,
-    /// Subtracted from RGB in [0, 1]. Default: ImageNet's.
-    #[arg(long, value_name = "R,G,B", help_heading = ONNX, value_parser = rgb)]
+    /// Subtracted from RGB in [0, 1]. For .onnx files that do not state it: ImageNet's.
+    #[arg(long, value_name = "R,G,B", help_heading = INPUT, value_parser = rgb)]
     pub mean: Option<[f32; 3]>,
-    /// Divides afterwards. Default: ImageNet's.
-    #[arg(long, value_name = "R,G,B", help_heading = ONNX, value_parser = positive_rgb)]
+    /// Divides afterwards. For .onnx files that do not state it: ImageNet's.
+    #[arg(long, value_name = "R,G,B", help_heading = INPUT, value_parser = positive_rgb)]
     pub std: Option<[f32; 3]>,
 }
 
-const ONNX: &str = "For .onnx files whose metadata does not state the preprocessing";
+const INPUT: &str = "How images become the input, where it is not as published";
 
 fn size(text: &str) -> Result<(usize, usize), String> {
     let parsed = text.split_once('x').and_then(|(h, w)| {
@@ -133,12 +133,16 @@ impl EngineArguments {
         line
     }
 
-    fn states_preprocessing(&self) -> bool {
-        self.input_size.is_some()
-            || self.crop_pct.is_some()
-            || self.interpolation.is_some()
-            || self.mean.is_some()
-            || self.std.is_some()
+    /// The preprocessing with what the flags say of it.
+    pub fn preprocessing(&self, p: &Preprocessing) -> Preprocessing {
+        Preprocessing {
+            size: self.input_size.unwrap_or(p.size),
+            crop_pct: self.crop_pct.unwrap_or(p.crop_pct),
+            interpolation: self.interpolation.unwrap_or(p.interpolation),
+            mean: self.mean.unwrap_or(p.mean),
+            std: self.std.unwrap_or(p.std),
+            source: p.source,
+        }
     }
 }
 
@@ -175,15 +179,9 @@ pub fn models(names: &[String], run: &ModelArguments) -> Result<Vec<Model>> {
             models.push(onnx_model(Path::new(name), run)?);
             continue;
         }
-        if run.engine.states_preprocessing() {
-            bail!(
-                "{name}: --input-size, --crop-pct, --interpolation, --mean and --std are for .onnx files; a model of the zoo \
-                 knows its preprocessing"
-            );
-        }
         for variant in model::variants(std::slice::from_ref(name))? {
             if !models.iter().any(|m: &Model| m.name == variant.name) {
-                models.push(zoo_model(variant));
+                models.push(zoo_model(variant, run));
             }
         }
     }
@@ -200,10 +198,10 @@ pub fn one(name: &str, run: &ModelArguments) -> Result<Model> {
     models.pop().with_context(|| format!("no model `{name}`"))
 }
 
-fn zoo_model(variant: &'static Variant) -> Model {
+fn zoo_model(variant: &'static Variant, run: &ModelArguments) -> Model {
     Model {
         name: variant.name.to_owned(),
-        preprocessing: variant.preprocessing,
+        preprocessing: run.engine.preprocessing(&variant.preprocessing),
         origin: Origin::Zoo(variant),
     }
 }
@@ -239,7 +237,7 @@ fn onnx_model(path: &Path, run: &ModelArguments) -> Result<Model> {
 fn onnx_preprocessing(file: &OnnxFile, flags: &EngineArguments) -> Result<Preprocessing> {
     let stated = file.preprocessing();
     let path = file.path().display();
-    let mut p = match stated {
+    let p = match stated {
         Some(stated) => stated.to_preprocessing(),
         None => Preprocessing {
             size: file.size().unwrap_or((224, 224)),
@@ -261,11 +259,7 @@ fn onnx_preprocessing(file: &OnnxFile, flags: &EngineArguments) -> Result<Prepro
             asked.1
         );
     }
-    p.size = flags.input_size.unwrap_or(p.size);
-    p.crop_pct = flags.crop_pct.unwrap_or(p.crop_pct);
-    p.interpolation = flags.interpolation.unwrap_or(p.interpolation);
-    p.mean = flags.mean.unwrap_or(p.mean);
-    p.std = flags.std.unwrap_or(p.std);
+    let p = flags.preprocessing(&p);
     if stated.is_none() {
         eprintln!(
             "zoo: {path} does not state its preprocessing; taken: {}",

@@ -258,7 +258,7 @@ fn energy(
         .cloned()
         .collect();
     let images = Images {
-        transform: model::transform(&session.variant().preprocessing),
+        transform: arguments.run.transform(session.variant()),
     };
     let count = |limit| {
         let samples = spread(&readable, limit);
@@ -286,7 +286,10 @@ fn header(
 ) -> Result<Header> {
     let identity = model.weights_identity(&arguments.run)?;
     let trained = model.trained(&arguments.run)?;
-    let reported = model.variant().map_or(&[][..], |v| v.reported);
+    // What is published is of the published size.
+    let size = model.preprocessing.size;
+    let published = model.variant().filter(|v| v.preprocessing.size == size);
+    let reported = published.map_or(&[][..], |v| v.reported);
     Ok(Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model: model.name.clone(),

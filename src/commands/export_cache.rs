@@ -33,6 +33,7 @@ pub fn exported(variant: &'static Variant, run: &ModelArguments) -> Result<PathB
     }
     let settings = Settings {
         weights,
+        preprocessing: Some(run.engine.preprocessing(&variant.preprocessing)),
         ..Settings::default()
     };
     // Written under a name of this process, so that another one never reads half a file.
@@ -45,9 +46,10 @@ pub fn exported(variant: &'static Variant, run: &ModelArguments) -> Result<PathB
 /// `~/.cache/zoo/onnx/MODEL-HASH.onnx`; the hash is that of everything the graph depends on.
 fn cache_file(variant: &Variant, run: &ModelArguments, weights: &str) -> Result<PathBuf> {
     let settings = format!(
-        "{} {} {weights} {:?} {} {:?} {:?} {} {}",
+        "{} {} {weights} {:?} {:?} {} {:?} {:?} {} {}",
         program(),
         variant.name,
+        run.engine.preprocessing(&variant.preprocessing),
         run.classes,
         run.no_fuse,
         run.neuron,

@@ -95,29 +95,23 @@ impl ModelArguments {
 
     /// The model in libtorch, for what only libtorch shows: the values inside.
     pub fn open_in_libtorch(&self, variant: &'static Variant) -> Result<Session> {
-        self.open_in_libtorch_at(variant, None)
-    }
-
-    /// The same at another input size than the published one, height and width.
-    pub fn open_in_libtorch_at(
-        &self,
-        variant: &'static Variant,
-        size: Option<[i64; 2]>,
-    ) -> Result<Session> {
         if let Some(EngineChoice::Named(EngineName::Libtorch)) | None = self.engine.engine {
-            let options = Options {
-                size,
-                ..self.options()
-            };
-            return Session::open(variant, &self.source()?, &options)
+            return Session::open(variant, &self.source()?, &self.options())
                 .with_context(|| format!("opening {}", variant.name));
         }
         bail!("this looks inside the model, which libtorch alone shows: leave --engine away")
     }
 
+    /// How images become the input of a model of the zoo.
+    pub fn transform(&self, variant: &Variant) -> Transform {
+        transform(&self.engine.preprocessing(&variant.preprocessing))
+    }
+
     /// How to open a session.
     pub fn options(&self) -> Options {
+        let size = self.engine.input_size;
         Options {
+            size: size.map(|(height, width)| [height as i64, width as i64]),
             device: self.device,
             precision: self.dtype,
             threads: self.threads.map(Into::into),
@@ -129,7 +123,6 @@ impl ModelArguments {
                 time: self.time_form,
                 encoding: self.encoding,
             },
-            ..Options::default()
         }
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tch::Tensor;
-use zoo_backbones::InputForm;
+use zoo_backbones::{InputForm, Preprocessing};
 use zoo_graph::Trace;
 use zoo_graph::onnx::{self, ExportError, OnnxFile};
 use zoo_runtime::{
@@ -33,8 +33,8 @@ pub struct Settings {
     pub weights: String,
     /// Names of the classes in the logits' order, for the metadata; empty where they are not known.
     pub classes: Vec<String>,
-    /// Height and width of the input; `None` is the published size. The session must have been opened for it.
-    pub size: Option<[i64; 2]>,
+    /// How images become the input, for the metadata; `None` is the published way, at the session's size.
+    pub preprocessing: Option<Preprocessing>,
     /// Weights in a file of their own.
     pub external_data: bool,
     /// Weights and arithmetic in half precision.
@@ -94,23 +94,19 @@ pub enum Error {
 pub struct Exporter<'a> {
     session: &'a Session,
     settings: Settings,
-    size: [i64; 2],
     trace: Trace,
 }
 
 impl<'a> Exporter<'a> {
-    /// Traces the model at the size that the settings name.
+    /// Traces the model at the size that the session was opened for.
     ///
     /// # Errors
     /// [`Error::Session`]: what can not be traced says what to change.
     pub fn new(session: &'a Session, settings: Settings) -> Result<Exporter<'a>, Error> {
-        let published = session.variant().build_options().size;
-        let size = settings.size.unwrap_or(published);
         Ok(Exporter {
-            trace: session.trace(size)?,
+            trace: session.trace()?,
             session,
             settings,
-            size,
         })
     }
 
@@ -187,8 +183,11 @@ impl<'a> Exporter<'a> {
     }
 
     fn metadata(&self, verification: Option<&Verification>) -> BTreeMap<String, String> {
-        let mut preprocessing = OnnxPreprocessing::from(&self.session.variant().preprocessing);
-        preprocessing.size = (self.size[0] as usize, self.size[1] as usize);
+        let published = &self.session.variant().preprocessing;
+        let preprocessing = self.settings.preprocessing.as_ref().unwrap_or(published);
+        let mut preprocessing = OnnxPreprocessing::from(preprocessing);
+        let [height, width] = self.session.input_size();
+        preprocessing.size = (height as usize, width as usize);
         let form = self.session.input_form();
         let json = |text: serde_json::Result<String>| text.unwrap_or_default();
         let mut metadata = BTreeMap::from([

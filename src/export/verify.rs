@@ -141,15 +141,13 @@ struct Compared {
 }
 
 /// Random inputs to probe the formula's weights with, the same ones at every call.
-pub fn random_inputs(session: &Session, batch: i64, size: [i64; 2]) -> Tensor {
+pub fn random_inputs(session: &Session, batch: i64) -> Tensor {
     tch::manual_seed(SEED);
-    random(session, batch, size)
+    random(session, batch)
 }
 
-fn random(session: &Session, batch: i64, size: [i64; 2]) -> Tensor {
-    let form = session.input_form();
-    let shape = form.shape(batch, session.input_channels(), size);
-    Tensor::randn(shape, (Kind::Float, tch::Device::Cpu))
+fn random(session: &Session, batch: i64) -> Tensor {
+    Tensor::randn(session.input_shape(batch), (Kind::Float, tch::Device::Cpu))
 }
 
 /// How far the logits of a batch are apart, relative to the largest.
@@ -167,7 +165,6 @@ pub(super) fn verify(
     let Exporter {
         session,
         settings,
-        size,
         trace,
     } = exporter;
     let file = OnnxFile::read(path).map_err(EngineError::from)?;
@@ -204,7 +201,7 @@ pub(super) fn verify(
     };
     tch::manual_seed(SEED);
     // Drawn before anything is nudged: the inputs do not depend on what rounding did to them.
-    let drawn = BATCHES.map(|batch| (batch, random(session, batch, *size)));
+    let drawn = BATCHES.map(|batch| (batch, random(session, batch)));
     let begun = Instant::now();
     let used_up = || {
         settings

@@ -77,7 +77,7 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
     let recorded = record.values()?;
     let subject = Subject {
         variant,
-        size: last_two(shape),
+        size: size(shape),
         neuron,
     };
     for form in [Form::Plain, Form::Fused] {
@@ -108,15 +108,15 @@ pub fn verify(record: &Record, check: &Check) -> Result<Outcome, RecordError> {
 /// What a record is of.
 struct Subject {
     variant: &'static Variant,
-    size: [i64; 2],
+    size: Option<[i64; 2]>,
     neuron: Option<NeuronKind>,
 }
 
-/// Height and width of inputs that end in them.
-fn last_two(shape: &[i64]) -> [i64; 2] {
+/// Height and width of images, frames and clips; sequences and points are as long as published.
+fn size(shape: &[i64]) -> Option<[i64; 2]> {
     match shape {
-        [.., height, width] => [*height, *width],
-        _ => [1, 1],
+        [_, _, .., height, width] => Some([*height, *width]),
+        _ => None,
     }
 }
 
@@ -162,7 +162,7 @@ fn open(
         precision: check.precision,
         fuse: form == Form::Fused,
         head,
-        size: Some(subject.size),
+        size: subject.size,
         spiking: spiking::options(record, subject.neuron),
         ..check.options.clone()
     };
@@ -182,7 +182,7 @@ pub(super) fn model_session(
     let (variant, shape, neuron) = runnable(record)?;
     let subject = Subject {
         variant,
-        size: last_two(shape),
+        size: size(shape),
         neuron,
     };
     let exact = Check {

@@ -145,13 +145,11 @@ fn one_by_one(
 }
 
 fn export(arguments: &Arguments, variant: &'static Variant, path: &Path) -> Result<Exported> {
-    let size = arguments.run.engine.input_size;
-    let size = size.map(|(height, width)| [height as i64, width as i64]);
-    let (session, weights) = open(arguments, variant, size)?;
+    let (session, weights) = open(arguments, variant)?;
     let settings = Settings {
         weights: weights.clone(),
         classes: class_names(&session),
-        size,
+        preprocessing: Some(arguments.run.engine.preprocessing(&variant.preprocessing)),
         external_data: arguments.external_data,
         half: arguments.fp16,
         budget: arguments.budget.map(Duration::from_secs),
@@ -186,14 +184,10 @@ fn export(arguments: &Arguments, variant: &'static Variant, path: &Path) -> Resu
 }
 
 /// The model and its weights' identity; where no weights are named, the formula's with the gain that suits it best.
-fn open(
-    arguments: &Arguments,
-    variant: &'static Variant,
-    size: Option<[i64; 2]>,
-) -> Result<(Session, String)> {
+fn open(arguments: &Arguments, variant: &'static Variant) -> Result<(Session, String)> {
     let run = &arguments.run;
     if run.weights.is_some() || arguments.no_verify {
-        let session = run.open_in_libtorch_at(variant, size)?;
+        let session = run.open_in_libtorch(variant)?;
         return Ok((session, run.source()?.identity()?));
     }
     let open = |weights: &str| {
@@ -201,11 +195,9 @@ fn open(
             weights: Some(weights.to_owned()),
             ..run.clone()
         };
-        run.open_in_libtorch_at(variant, size)
+        run.open_in_libtorch(variant)
     };
-    let chosen = export::choose(arguments.fp16, open, |session| {
-        probe(arguments, session, size)
-    })?;
+    let chosen = export::choose(arguments.fp16, open, |session| probe(arguments, session))?;
     let Chosen { session, weights } = chosen.with_context(|| {
         format!(
             "{}: no formula weights tell inputs apart, so that the file could not be verified: give --weights FILE, or say \
@@ -217,10 +209,9 @@ fn open(
 }
 
 /// Random inputs and, where the model takes images, as many of these.
-fn probe(arguments: &Arguments, session: &Session, size: Option<[i64; 2]>) -> Result<Tensor> {
+fn probe(arguments: &Arguments, session: &Session) -> Result<Tensor> {
     const EACH: usize = 4;
-    let sides = size.unwrap_or(session.variant().build_options().size);
-    let random = export::random_inputs(session, EACH as i64, sides);
+    let random = export::random_inputs(session, EACH as i64);
     Ok(match images(arguments, session)? {
         None => random,
         Some(images) => {
@@ -260,15 +251,11 @@ fn images(arguments: &Arguments, session: &Session) -> Result<Option<Batches>> {
         Some(dir) => DataSet::open(dir, &options)?,
         None => drawn(),
     };
-    let mut preprocessing = session.variant().preprocessing;
-    if let Some(size) = arguments.run.engine.input_size {
-        preprocessing.size = size;
-    }
     let mut samples = set.samples;
     samples.truncate(arguments.limit);
     Ok(Some(Batches {
         images: Images {
-            transform: model::transform(&preprocessing),
+            transform: arguments.run.transform(session.variant()),
         },
         samples,
     }))

@@ -1,6 +1,6 @@
 //! A table of MACs, held to figures that others counted.
 
-use super::{Arguments, explain, input_size, open, print};
+use super::{Arguments, explain, open, print};
 use crate::commands::output::table;
 use crate::commands::{Exit, stop_on_interrupt};
 use anyhow::{Context, Result};
@@ -60,8 +60,8 @@ pub(super) fn run(
 
 fn row(arguments: &Arguments, variant: &'static Variant, figures: &Figures) -> Result<Row> {
     let session = open(arguments, variant, !arguments.fused)?;
-    let input = input_size(arguments, variant);
-    let costs = session.trace(input)?.graph.costs(1);
+    let input = session.input_size();
+    let costs = session.trace()?.graph.costs(1);
     anyhow::ensure!(
         costs.complete(),
         "no rule for {}",

@@ -150,12 +150,11 @@ pub fn run(arguments: &Arguments) -> Result<Exit> {
         );
     };
     let session = open(arguments, variant, !arguments.fused)?;
-    let size = input_size(arguments, variant);
-    let graph = session.trace(size)?.graph;
+    let graph = session.trace()?.graph;
     if let Some(path) = &arguments.graph {
         write(&graph, path)?;
     }
-    let report = report(arguments, &session, &graph, size)?;
+    let report = report(arguments, &session, &graph)?;
     if arguments.json {
         print_json(&report)?;
     } else {
@@ -169,17 +168,7 @@ fn open(arguments: &Arguments, variant: &'static Variant, plain: bool) -> Result
         no_fuse: plain || arguments.run.no_fuse,
         ..arguments.run.clone()
     };
-    run.open_in_libtorch_at(variant, asked_size(arguments))
-}
-
-/// Height and width, where --input-size says them.
-fn asked_size(arguments: &Arguments) -> Option<[i64; 2]> {
-    let (height, width) = arguments.run.engine.input_size?;
-    Some([height as i64, width as i64])
-}
-
-fn input_size(arguments: &Arguments, variant: &Variant) -> [i64; 2] {
-    asked_size(arguments).unwrap_or_else(|| variant.build_options().size)
+    run.open_in_libtorch(variant)
 }
 
 /// Whether the head and the time steps are those of the claims.
@@ -187,13 +176,9 @@ fn as_published(arguments: &Arguments) -> bool {
     arguments.run.classes.is_none() && arguments.run.time_steps.is_none()
 }
 
-fn report(
-    arguments: &Arguments,
-    session: &Session,
-    graph: &Graph,
-    size: [i64; 2],
-) -> Result<Report> {
+fn report(arguments: &Arguments, session: &Session, graph: &Graph) -> Result<Report> {
     let variant = session.variant();
+    let size = session.input_size();
     let costs = graph.costs(arguments.batch);
     let claimed = figures::claimed(variant, size).filter(|_| as_published(arguments));
     let ran = match arguments.limit {

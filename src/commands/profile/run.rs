@@ -1,7 +1,7 @@
 //! What a model executes on images.
 
 use super::{Arguments, Ran, open};
-use crate::commands::{energy, model};
+use crate::commands::energy;
 use anyhow::Result;
 use tch::Tensor;
 use zoo::backbones::{InputForm, Variant};
@@ -9,7 +9,6 @@ use zoo::counting::{self, CountingError, Execution, batches, spread};
 use zoo::energy::Average;
 use zoo::eval::data::{DataSet, OpenOptions, drawn};
 use zoo::eval::pipeline::Images;
-use zoo::images::Transform;
 use zoo::runtime::Session;
 
 /// Images of one call.
@@ -82,10 +81,8 @@ pub(super) fn each(
         Some(dir) => DataSet::open(dir, &options)?,
         None => drawn(),
     };
-    let transform = model::transform(&session.variant().preprocessing);
-    let size = arguments.run.engine.input_size.unwrap_or(transform.size);
     let images = Images {
-        transform: Transform { size, ..transform },
+        transform: arguments.run.transform(session.variant()),
     };
     let samples = spread(&set.samples, arguments.limit.max(1));
     for x in batches(&images, &samples, BATCH) {
