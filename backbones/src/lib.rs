@@ -6,6 +6,7 @@ pub mod activator;
 mod backbone;
 pub mod biformer;
 mod claimed;
+mod formula_gain;
 pub mod halonet;
 pub mod karat;
 pub mod maxvit_stl;

@@ -69,7 +69,7 @@ struct Report {
 /// Counts and prints.
 pub fn run(arguments: &Arguments) -> Result<Exit> {
     let variant = model::variant(&arguments.model)?;
-    let source = arguments.run.source()?;
+    let source = arguments.run.source(variant)?;
     let session = open_plain(arguments, variant)?;
     let trained = source.trained() && !session.new_head();
     if !trained {

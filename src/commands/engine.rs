@@ -314,7 +314,7 @@ impl Model {
     /// What tells its weights from all others.
     pub fn weights_identity(&self, run: &ModelArguments) -> Result<String> {
         Ok(match &self.origin {
-            Origin::Zoo(_) => run.source()?.identity()?,
+            Origin::Zoo(variant) => run.source(variant)?.identity()?,
             Origin::Onnx(file) => file.identity()?,
         })
     }
@@ -322,7 +322,7 @@ impl Model {
     /// Whether its weights were trained, as far as can be told: a file of unknown origin counts as trained.
     pub fn trained(&self, run: &ModelArguments) -> Result<bool> {
         Ok(match &self.origin {
-            Origin::Zoo(_) => run.source()?.trained(),
+            Origin::Zoo(variant) => run.source(variant)?.trained(),
             Origin::Onnx(file) => {
                 let weights = file.metadata().get(WEIGHTS_KEY);
                 !weights.is_some_and(|w| w.starts_with("formula"))
@@ -347,7 +347,7 @@ impl Model {
     fn open_quietly(&self, engine: EngineName, run: &ModelArguments) -> Result<Opened> {
         match (&self.origin, engine) {
             (Origin::Zoo(variant), EngineName::Libtorch) => {
-                let session = Session::open(variant, &run.source()?, &run.options())?;
+                let session = Session::open(variant, &run.source(variant)?, &run.options())?;
                 Ok(Opened {
                     new_head: session.new_head(),
                     engine: Box::new(session),

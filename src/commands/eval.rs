@@ -130,7 +130,7 @@ fn check_single(arguments: &Arguments, models: usize) -> Result<()> {
     let single = [
         ("--journal", arguments.journal.is_some()),
         ("--predictions", arguments.predictions.is_some()),
-        ("--weights FILE", arguments.run.source()?.trained()),
+        ("--weights FILE", arguments.run.names_a_file()?),
     ];
     for (option, given) in single {
         if given && models > 1 {

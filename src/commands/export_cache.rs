@@ -9,7 +9,7 @@ use zoo::export::{Exporter, Settings};
 
 /// The model's graph with these weights, as a file: verified when it was written, and kept for the next time.
 pub fn exported(variant: &'static Variant, run: &ModelArguments) -> Result<PathBuf> {
-    let weights = run.source()?.identity()?;
+    let weights = run.source(variant)?.identity()?;
     let path = cache_file(variant, run, &weights)?;
     if path.exists() {
         return Ok(path);

@@ -9,9 +9,6 @@ use zoo::backbones::{
 use zoo::images::Transform;
 use zoo::runtime::{Device, EngineName, Head, Options, Precision, Session, WeightsSource};
 
-/// Weights where none are given: the gain keeps activations in range through the depth of every family.
-const UNTRAINED: &str = "formula:zoo:0.7";
-
 /// How a model is loaded and run.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArguments {
@@ -58,10 +55,11 @@ pub struct ModelArguments {
 }
 
 impl ModelArguments {
-    /// Where the weights come from.
-    pub fn source(&self) -> Result<WeightsSource> {
-        let source: WeightsSource = self.weights.as_deref().unwrap_or(UNTRAINED).parse()?;
-        match (source, &self.container) {
+    /// Where the weights of a model come from: where none are given, the formula with the gain that suits it.
+    pub fn source(&self, variant: &Variant) -> Result<WeightsSource> {
+        let untrained = || format!("formula:zoo:{}", variant.formula_gain());
+        let weights = self.weights.clone().unwrap_or_else(untrained);
+        match (weights.parse()?, &self.container) {
             (WeightsSource::File { path, .. }, container) => Ok(WeightsSource::File {
                 path,
                 container: container.clone(),
@@ -71,6 +69,12 @@ impl ModelArguments {
             }
             (formula, _) => Ok(formula),
         }
+    }
+
+    /// Whether the weights are a file, of one model then.
+    pub fn names_a_file(&self) -> Result<bool> {
+        let given: Option<WeightsSource> = self.weights.as_deref().map(str::parse).transpose()?;
+        Ok(given.is_some_and(|source| source.trained()))
     }
 
     /// As they stand on a command line, with this engine.
@@ -96,7 +100,7 @@ impl ModelArguments {
     /// The model in libtorch, for what only libtorch shows: the values inside.
     pub fn open_in_libtorch(&self, variant: &'static Variant) -> Result<Session> {
         if let Some(EngineChoice::Named(EngineName::Libtorch)) | None = self.engine.engine {
-            return Session::open(variant, &self.source()?, &self.options())
+            return Session::open(variant, &self.source(variant)?, &self.options())
                 .with_context(|| format!("opening {}", variant.name));
         }
         bail!("this looks inside the model, which libtorch alone shows: leave --engine away")

@@ -137,7 +137,7 @@ impl Runner {
             head: Head::None,
             ..run.options()
         };
-        let session = Session::open(variant, &run.source()?, &options)
+        let session = Session::open(variant, &run.source(variant)?, &options)
             .with_context(|| format!("opening {}", model.name))?;
         Ok(Runner::Features(Box::new(session)))
     }

@@ -188,7 +188,7 @@ fn open(arguments: &Arguments, variant: &'static Variant) -> Result<(Session, St
     let run = &arguments.run;
     if run.weights.is_some() || arguments.no_verify {
         let session = run.open_in_libtorch(variant)?;
-        return Ok((session, run.source()?.identity()?));
+        return Ok((session, run.source(variant)?.identity()?));
     }
     let open = |weights: &str| {
         let run = ModelArguments {

@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments, variant: &'static Variant) -> Result<Ra
         } else {
             "trained"
         },
-        trained: arguments.run.source()?.trained() && !session.new_head(),
+        trained: arguments.run.source(session.variant())?.trained() && !session.new_head(),
         executed: execution.of_module(""),
         execution,
     })
