@@ -127,10 +127,7 @@ impl Session {
         let build = build_options(variant, options);
         let mut model = guarded(|| (variant.build)(&store.root(), &build)).map_err(engine)?;
         if let Some([height, width]) = options.size {
-            let input = |reason| SessionError::Input {
-                model: variant.name,
-                reason,
-            };
+            let input = |reason| input_error(variant, reason);
             model.check_input(height, width).map_err(input)?;
         }
         let state = state_of(&store);
@@ -345,10 +342,7 @@ impl Session {
     }
 
     fn check(&self, x: &Tensor) -> Result<(), SessionError> {
-        let input = |reason| SessionError::Input {
-            model: self.variant.name,
-            reason,
-        };
+        let input = |reason| input_error(self.variant, reason);
         let (form, channels) = (self.input_form(), self.input_channels());
         match form.size(&x.size(), channels) {
             Some([height, width]) => self.model.check_input(height, width).map_err(input),
@@ -369,6 +363,13 @@ fn build_options(variant: &Variant, options: &Options) -> BuildOptions {
         },
         size: options.size.unwrap_or(published.size),
         spiking: options.spiking,
+    }
+}
+
+fn input_error(variant: &Variant, reason: String) -> SessionError {
+    SessionError::Input {
+        model: variant.name,
+        reason,
     }
 }
 

@@ -201,7 +201,7 @@ pub fn one(name: &str, run: &ModelArguments) -> Result<Model> {
 fn zoo_model(variant: &'static Variant, run: &ModelArguments) -> Model {
     Model {
         name: variant.name.to_owned(),
-        preprocessing: run.engine.preprocessing(&variant.preprocessing),
+        preprocessing: run.preprocessing(variant),
         origin: Origin::Zoo(variant),
     }
 }

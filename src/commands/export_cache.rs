@@ -33,7 +33,7 @@ pub fn exported(variant: &'static Variant, run: &ModelArguments) -> Result<PathB
     }
     let settings = Settings {
         weights,
-        preprocessing: Some(run.engine.preprocessing(&variant.preprocessing)),
+        preprocessing: Some(run.preprocessing(variant)),
         ..Settings::default()
     };
     // Written under a name of this process, so that another one never reads half a file.
@@ -49,7 +49,7 @@ fn cache_file(variant: &Variant, run: &ModelArguments, weights: &str) -> Result<
         "{} {} {weights} {:?} {:?} {} {:?} {:?} {} {}",
         program(),
         variant.name,
-        run.engine.preprocessing(&variant.preprocessing),
+        run.preprocessing(variant),
         run.classes,
         run.no_fuse,
         run.neuron,

@@ -106,9 +106,14 @@ impl ModelArguments {
         bail!("this looks inside the model, which libtorch alone shows: leave --engine away")
     }
 
-    /// How images become the input of a model of the zoo.
+    /// How images become the input of a model of the zoo: as published, but for what the flags say.
+    pub fn preprocessing(&self, variant: &Variant) -> Preprocessing {
+        self.engine.preprocessing(&variant.preprocessing)
+    }
+
+    /// The same, as the images crate runs it.
     pub fn transform(&self, variant: &Variant) -> Transform {
-        transform(&self.engine.preprocessing(&variant.preprocessing))
+        transform(&self.preprocessing(variant))
     }
 
     /// How to open a session.

@@ -16,7 +16,7 @@ pub(super) struct Nudge {
     /// As small as rounding is: eight units in the last place of float32, two of float16.
     pub first: f64,
     /// Where that explains nothing: spikes do not pass on what does not flip them, so that such a nudge ends at the first
-    /// threshold, while ONNX Runtime rounds in every layer. About a tenth of the tolerance, which a decision apart is within.
+    /// threshold, while ONNX Runtime rounds in every layer. A tenth of the tolerance.
     wider: f64,
 }
 

@@ -149,7 +149,7 @@ fn export(arguments: &Arguments, variant: &'static Variant, path: &Path) -> Resu
     let settings = Settings {
         weights: weights.clone(),
         classes: class_names(&session),
-        preprocessing: Some(arguments.run.engine.preprocessing(&variant.preprocessing)),
+        preprocessing: Some(arguments.run.preprocessing(variant)),
         external_data: arguments.external_data,
         half: arguments.fp16,
         budget: arguments.budget.map(Duration::from_secs),

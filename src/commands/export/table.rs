@@ -25,13 +25,20 @@ pub fn write<'a>(path: &Path, exports: impl Iterator<Item = &'a Exported>) -> Re
 
 /// The rows between the marks, by model.
 fn rows(text: &str) -> BTreeMap<String, String> {
-    let after = text.split_once(BEGIN).map_or("", |(_, rest)| rest);
-    let between = after.split_once(END).map_or("", |(between, _)| between);
+    let between = parts(text).map_or("", |[_, between, _]| between);
     let cells = between.lines().filter_map(|line| {
-        let model = line.strip_prefix("| ")?.split(" | ").next()?;
+        // An editor may have padded the cells.
+        let model = line.strip_prefix('|')?.split('|').next()?.trim();
         Some((model.to_owned(), line.to_owned()))
     });
     cells.collect()
+}
+
+/// Before, between and after the marks.
+fn parts(text: &str) -> Option<[&str; 3]> {
+    let (head, rest) = text.split_once(BEGIN)?;
+    let (between, tail) = rest.split_once(END)?;
+    Some([head, between, tail])
 }
 
 /// Of the models of the zoo, in its order.
@@ -53,12 +60,10 @@ fn line(cells: &[String]) -> String {
 
 fn within(before: &str, table: &str) -> Result<String> {
     let marked = format!("{BEGIN}\n\n{table}\n\n{END}");
-    match (before.split_once(BEGIN), before.split_once(END)) {
-        (Some((head, rest)), Some((_, tail))) if rest.contains(END) => {
-            Ok(format!("{head}{marked}{tail}"))
-        }
-        (None, None) if before.trim().is_empty() => Ok(format!("{marked}\n")),
-        _ => bail!(
+    match parts(before) {
+        Some([head, _, tail]) => Ok(format!("{head}{marked}{tail}")),
+        None if before.trim().is_empty() => Ok(format!("{marked}\n")),
+        None => bail!(
             "it is there already and has no `{BEGIN}` before a `{END}` for the table to stand between"
         ),
     }
@@ -75,6 +80,7 @@ mod tests {
         let before = [
             row("shvit-s1", "old"),
             row("biformer-t", "x|y\nz"),
+            "|  deit-s  |  padded  |".to_owned(),
             row("none", ""),
         ];
         let before = format!(
@@ -86,7 +92,12 @@ mod tests {
         rows.insert("shvit-s1".to_owned(), row("shvit-s1", "new"));
         let lines = table(&rows);
         let lines: Vec<&str> = lines.lines().skip(2).collect();
-        assert_eq!(lines, ["| biformer-t | x\\|y z |", "| shvit-s1 | new |"]);
+        let expected = [
+            "| biformer-t | x\\|y z |",
+            "| shvit-s1 | new |",
+            "|  deit-s  |  padded  |",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]
