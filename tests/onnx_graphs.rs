@@ -123,10 +123,9 @@ fn steps_of_spiking_neurons_are_short() {
         ("Add", 2),
         ("Cast", 2),
         ("Greater", 2),
-        ("Mul", 4),
+        ("Mul", 5),
         ("ReduceSum", 1),
-        ("Sub", 1),
-        ("Where", 1),
+        ("Sub", 2),
     ];
     assert_eq!(spiking, counts(&expected));
 }

@@ -96,8 +96,9 @@ impl Draft {
     pub fn weight(&mut self, wanted: &str, tensor: Tensor) -> String {
         let same =
             |t: &Tensor| t.kind() == tensor.kind() && t.size() == tensor.size() && t.equal(&tensor);
-        let small = tensor.numel() <= 64;
-        if small && let Some((name, _)) = self.weights.iter().find(|(_, t)| same(t)) {
+        // Indices are the same in every block, and large where the map is.
+        let repeats = tensor.numel() <= 64 || tensor.kind() == Kind::Int64;
+        if repeats && let Some((name, _)) = self.weights.iter().find(|(_, t)| same(t)) {
             return name.clone();
         }
         let name = self.name(wanted);
