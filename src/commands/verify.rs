@@ -22,7 +22,7 @@ pub struct Arguments {
     #[arg(long, default_value = "f64")]
     dtype: Precision,
     /// Largest relative error, max |a - b| / max |b|. Default: 1e-9 in f64, 1e-4 in f32 (2e-2 for Sparsifiner, whose
-    /// choices flip), 5e-3 in tf32, 5e-2 in bf16 and f16.
+    /// choices flip; 5e-2 for SPT, whose firing rates count in place of the logits), 5e-3 in tf32, 5e-2 in bf16 and f16.
     #[arg(long)]
     tolerance: Option<f64>,
     /// cpu, cuda or cuda:N.

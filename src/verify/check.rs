@@ -12,6 +12,12 @@ use zoo_weights::formula::Formula;
 /// Elements kept of an output other than `logits`.
 const SAMPLES: i64 = 512;
 
+/// A tolerance from which logits in a format coarser than float64 tell nothing: there the firing rates count.
+const CHAOTIC: f64 = 0.25;
+
+/// Largest relative error of the firing rates then; up to 1.7e-2 was measured.
+const RATES_TOLERANCE: f64 = 5e-2;
+
 /// How to compare.
 #[derive(Debug, Clone)]
 pub struct Check {
@@ -19,7 +25,8 @@ pub struct Check {
     pub precision: Precision,
     /// Largest relative error allowed: max |a - b| / max |b| of an output. `None`: 1e-9 in float64, where every output
     /// counts; 1e-4 in float32 (more where a model says that rounding flips its decisions), 5e-3 in tf32 and 5e-2 in
-    /// the half formats, where only `logits` count.
+    /// the half formats, where only `logits` count; 5e-2 of the firing rates alone where flipped decisions leave nothing
+    /// of the logits.
     pub tolerance: Option<f64>,
     /// Where and on how many threads to run.
     pub options: Options,
@@ -40,17 +47,44 @@ impl Check {
         self.tolerance.unwrap_or(1e-9)
     }
 
-    fn allowed(&self, session: &Session) -> f64 {
-        self.tolerance.unwrap_or(match self.precision {
-            Precision::F64 => 1e-9,
-            Precision::F32 => session.float32_tolerance(),
-            Precision::Tf32 => session.float32_tolerance().max(5e-3),
-            Precision::Bf16 | Precision::F16 => session.float32_tolerance().max(5e-2),
-        })
+    /// What is held to what, of a record of this session's model.
+    fn rule(&self, record: &Record, session: &Session) -> Rule {
+        let flips = session.float32_tolerance();
+        let (counts, tolerance) = match self.precision {
+            Precision::F64 => (Counts::Everything, 1e-9),
+            _ if flips >= CHAOTIC && spiking::has_rates(record) => (Counts::Rates, RATES_TOLERANCE),
+            Precision::F32 => (Counts::Logits, flips),
+            Precision::Tf32 => (Counts::Logits, flips.max(5e-3)),
+            Precision::Bf16 | Precision::F16 => (Counts::Logits, flips.max(5e-2)),
+        };
+        Rule {
+            counts,
+            tolerance: self.tolerance.unwrap_or(tolerance),
+        }
     }
+}
 
-    fn decides(&self, output: &str) -> bool {
-        self.precision == Precision::F64 || output == "logits"
+/// Outputs that decide whether a record holds, and their largest relative error.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    counts: Counts,
+    tolerance: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Counts {
+    Everything,
+    Logits,
+    Rates,
+}
+
+impl Rule {
+    fn decides(self, output: &str) -> bool {
+        match self.counts {
+            Counts::Everything => true,
+            Counts::Logits => output == "logits",
+            Counts::Rates => output.starts_with("rates."),
+        }
     }
 }
 
@@ -270,8 +304,8 @@ fn compare_outputs(
             return;
         }
     };
-    let allowed = check.allowed(session);
-    outcome.tolerance = allowed;
+    let rule = check.rule(record, session);
+    outcome.tolerance = rule.tolerance;
     for (name, values) in recorded {
         let found = seen.get(name);
         if let (Some(t), Some(shape)) = (found, record.outputs.get(name))
@@ -285,8 +319,8 @@ fn compare_outputs(
             continue;
         }
         let error = found.and_then(|t| relative_error(&sampled(name, t), values));
-        let decides = check.decides(name);
-        if decides && error.is_none_or(|e| e.is_nan() || e > allowed) {
+        let decides = rule.decides(name);
+        if decides && error.is_none_or(|e| e.is_nan() || e > rule.tolerance) {
             outcome.failures.push(Failure::Output {
                 output: name.clone(),
                 form,
