@@ -243,12 +243,14 @@ impl Session {
         let read = |(name, shape): &(String, Vec<i64>)| {
             let t = variables[name].to_device(tch::Device::Cpu);
             let flat = t.to_kind(tch::Kind::Float).contiguous().flatten(0, -1);
-            let values = Vec::<f32>::try_from(&flat).unwrap_or_default();
+            let numel = flat.numel();
+            let mut bytes = vec![0; numel * Dtype::F32.size()];
+            flat.copy_data_u8(&mut bytes, numel);
             TensorData {
                 name: name.clone().into(),
                 dtype: Dtype::F32,
                 shape: load::unsigned(shape).into(),
-                bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                bytes: bytes.into(),
             }
         };
         guarded(|| self.state.iter().map(read).collect())

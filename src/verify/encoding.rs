@@ -1,7 +1,8 @@
 //! Records of input encodings.
 
-use super::check::{Check, formula, relative_error};
+use super::check::{formula, relative_error};
 use super::outcome::{Failure, Form, Outcome};
+use super::rule::Check;
 use super::{Record, RecordError};
 use tch::{Kind, Tensor};
 use zoo_ops::spiking::{Encoding, rate_from};

@@ -1,7 +1,8 @@
 //! Records of work and energy: every product and layer of neurons of a pass, and the totals that follow.
 
-use super::check::{Check, model_session, relative_error};
+use super::check::{model_session, relative_error};
 use super::outcome::{Failure, Form, Outcome};
+use super::rule::Check;
 use super::{Record, RecordError};
 use crate::counting;
 use serde::Deserialize;

@@ -14,8 +14,10 @@ mod events;
 mod neuron;
 mod outcome;
 mod record;
+mod rule;
 mod spiking;
 
-pub use check::{Check, verify};
+pub use check::verify;
 pub use outcome::{Failure, Form, Outcome, OutputError};
 pub use record::{Record, RecordError, StateEntry, find_records};
+pub use rule::Check;

@@ -1,7 +1,8 @@
 //! Records of single layers of neurons: what the official classes fire, and the gradient that passes through.
 
-use super::check::{Check, compare_names, formula, relative_error};
+use super::check::{compare_names, formula, relative_error};
 use super::outcome::{Failure, Form, Outcome};
+use super::rule::Check;
 use super::{Record, RecordError, StateEntry};
 use serde_json::Value;
 use std::collections::BTreeMap;
