@@ -3,6 +3,7 @@
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Geometry, Packs};
 use crate::spike_products::{SpikeWeights, When};
+use crate::start;
 use crate::work::{self, Site};
 use crate::{Activation, BatchNorm};
 use tch::{Kind, Tensor, nn};
@@ -116,7 +117,7 @@ impl Conv2d {
     pub fn new(p: nn::Path, inputs: i64, out: i64, config: ConvConfig) -> Self {
         let [height, width] = config.kernel;
         let shape = [out, inputs / config.groups, height, width];
-        let weight = p.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM);
+        let weight = start::kaiming(&p, "weight", &shape);
         Conv2d {
             weight: Weight::Stored(weight),
             bias: config.bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),

@@ -4,6 +4,7 @@ use crate::Activation;
 use crate::batch_norm::Weight;
 use crate::onednn::{self, Packs};
 use crate::spike_products::{SpikeWeights, Spiked, When};
+use crate::start;
 use crate::work::{self, Site};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -36,7 +37,7 @@ impl Part {
 impl Linear {
     /// [`out`, `inputs`] at path `p`.
     pub fn new(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
-        let weight = p.var("weight", &[out, inputs], nn::init::DEFAULT_KAIMING_UNIFORM);
+        let weight = start::kaiming(&p, "weight", &[out, inputs]);
         Linear {
             weight: Weight::Stored(weight),
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
@@ -50,7 +51,7 @@ impl Linear {
     /// The same stored as a 1x1 convolution: `weight` [`out`, `inputs`, 1, 1]. Works on tokens, channels last.
     pub fn pointwise(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
         let shape = [out, inputs, 1, 1];
-        let weight = p.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM);
+        let weight = start::kaiming(&p, "weight", &shape);
         Linear {
             weight: Weight::Stored(weight),
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
@@ -64,7 +65,7 @@ impl Linear {
     /// The same stored as a 1-d convolution of one tap: `weight` [`out`, `inputs`, 1]. Works on tokens, channels last.
     pub fn pointwise_1d(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
         let shape = [out, inputs, 1];
-        let weight = p.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM);
+        let weight = start::kaiming(&p, "weight", &shape);
         Linear {
             weight: Weight::Stored(weight),
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use tch::{Kind, Tensor, nn};
 use zoo_backbones::{Backbone, BuildOptions, Variant};
+use zoo_ops::without_start;
 use zoo_weights::LoadReport;
 
 /// The tensors of a model's head.
@@ -17,7 +18,7 @@ impl HeadTensors {
     pub fn of(variant: &Variant, options: &BuildOptions) -> HeadTensors {
         let shapes = |classes| {
             let store = nn::VarStore::new(tch::Device::Cpu);
-            let _model = build(variant, options, classes, &store);
+            let _model = without_start(|| build(variant, options, classes, &store));
             let tensors = store.variables().into_iter();
             tensors
                 .map(|(name, t)| (name, t.size()))

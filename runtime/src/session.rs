@@ -8,7 +8,7 @@ use tch::{Tensor, nn};
 use zoo_backbones::{Backbone, BuildOptions, InputForm, SpikingOptions, Stage, Variant};
 use zoo_graph::{Input, Trace};
 use zoo_ops::work::{self, Work};
-use zoo_ops::{allow_tf32, channels_last, inference_mode, taps};
+use zoo_ops::{allow_tf32, channels_last, inference_mode, taps, without_start};
 use zoo_weights::{Dtype, LoadReport, TensorData};
 
 /// Which head stands on the backbone.
@@ -125,7 +125,13 @@ impl Session {
         let engine = |reason| engine_error(variant, options, reason);
         let mut store = nn::VarStore::new(tch::Device::Cpu);
         let build = build_options(variant, options);
-        let mut model = guarded(|| (variant.build)(&store.root(), &build)).map_err(engine)?;
+        let built = || (variant.build)(&store.root(), &build);
+        let mut model = guarded(|| match options.head {
+            // A new head may find nothing in a checkpoint, and begins as training would.
+            Head::Classes(_) => built(),
+            _ => without_start(built),
+        })
+        .map_err(engine)?;
         if let Some([height, width]) = options.size {
             let input = |reason| input_error(variant, reason);
             model.check_input(height, width).map_err(input)?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use tch::nn;
 use zoo::backbones::{Backbone, BuildOptions, Variant};
+use zoo::ops::without_start;
 
 /// Show one model: its data, its stages, its modules with parameters and shapes.
 #[derive(Debug, Args)]
@@ -86,7 +87,7 @@ fn inspect(variant: &'static Variant, arguments: &Arguments) -> Info<'static> {
         ..published
     };
     let store = nn::VarStore::new(tch::Device::Cpu);
-    let network = (variant.build)(&store.root(), &options);
+    let network = without_start(|| (variant.build)(&store.root(), &options));
     let modules = modules(&store, arguments.depth);
     Info {
         schema: "zoo.info/1",
