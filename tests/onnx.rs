@@ -133,6 +133,17 @@ fn several_models_are_exported_at_once() {
     let marks = "<!-- table: begin --><!-- table: end -->";
     std::fs::write(&table, format!("# Mine\n\n{marks}\nstays\n")).unwrap();
     let models = ["activator-only-geglu-cifar10", "ninformer-mnist"];
+    let small = zoo(folder)
+        .args([
+            "export",
+            "shvit-s1",
+            "--input-size=64x96",
+            "--onnx=small.onnx",
+        ])
+        .args(["--no-verify", "--threads=1", "--table=table.md"])
+        .output()
+        .unwrap();
+    assert!(small.status.success(), "{}", stderr(&small));
     let output = zoo(folder)
         .arg("export")
         .args(models)
@@ -159,6 +170,7 @@ fn several_models_are_exported_at_once() {
     let table = std::fs::read_to_string(table).unwrap();
     assert!(table.starts_with("# Mine") && table.ends_with("stays\n"));
     assert!(models.iter().all(|model| table.contains(model)), "{table}");
+    assert!(table.contains("| shvit-s1 64x96 |"), "{table}");
 }
 
 /// Equal logits of a model that gives the same ones for everything prove nothing.

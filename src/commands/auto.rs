@@ -1,12 +1,13 @@
 //! `--engine auto`: the fastest engine for this model on this machine, measured once and remembered.
 
 use super::engine::{EngineChoice, Model, Origin};
+use super::files::replace_file;
 use super::model::ModelArguments;
 use super::race::{Field, LeftOut, tolerance};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use zoo::eval::bench::{CaseReport, Machine, Report, Schedule};
 use zoo::runtime::{
@@ -204,14 +205,12 @@ fn read(path: &PathBuf, key: &Key) -> Option<Choice> {
     (choice.key == *key && winner(&choice).is_ok()).then_some(choice)
 }
 
-fn write(path: &PathBuf, choice: &Choice) -> Result<()> {
+fn write(path: &Path, choice: &Choice) -> Result<()> {
     let named = || format!("{}: keeping the choice of an engine", path.display());
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(named)?;
     }
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    std::fs::write(&part, serde_json::to_vec_pretty(choice)?).with_context(named)?;
-    std::fs::rename(&part, path).with_context(named)
+    replace_file(path, &serde_json::to_vec_pretty(choice)?).with_context(named)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod eval;
 pub mod export;
 pub mod export_cache;
+pub mod files;
 pub mod info;
 pub mod list;
 pub mod merge;

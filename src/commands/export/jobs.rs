@@ -27,11 +27,11 @@ pub fn run(
                 return;
             };
             let (variant, path) = &variants[i];
-            let exported = one(arguments, variant, path).unwrap_or_else(|e| {
-                let file = path.display().to_string();
-                Exported::failed(variant.name, &file, format!("{e:#}"))
-            });
-            ledger.enter(i, exported);
+            let exported = one(arguments, variant, path);
+            ledger.enter(
+                i,
+                exported.unwrap_or_else(|e| arguments.failed(variant, path, &e)),
+            );
         }
     };
     std::thread::scope(|scope| {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use ledger::Ledger;
 use report::{Exported, Report};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -57,7 +58,7 @@ pub struct Arguments {
     #[arg(long, default_value = "1", value_name = "N")]
     jobs: std::num::NonZeroUsize,
     /// Write the outcome as a Markdown table, too, model by model as they end: into this file, between the marks
-    /// `<!-- table: begin -->` and `<!-- table: end -->` where it has them. Rows of other models stay.
+    /// `<!-- table: begin -->` and `<!-- table: end -->` where it has them. Rows of other models and sizes stay.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Delete each file once it was written and verified: for the report alone.
@@ -71,6 +72,27 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Height and width, where they are not the published ones.
+    fn size(&self, variant: &Variant) -> Option<[i64; 2]> {
+        let asked = self.run.options().size?;
+        (asked != variant.build_options().size).then_some(asked)
+    }
+
+    /// An export that ended in an error.
+    fn failed(&self, variant: &Variant, path: &Path, error: &anyhow::Error) -> Exported {
+        Exported {
+            model: variant.name.to_owned(),
+            size: self.size(variant),
+            file: path.display().to_string(),
+            weights: String::new(),
+            bytes: 0,
+            nodes: 0,
+            kinds: BTreeMap::new(),
+            verification: None,
+            error: Some(super::output::explain(error)),
+        }
+    }
+
     /// What else than the models, the file and how they run stands on a command line.
     fn command_line(&self) -> Vec<String> {
         let mut line = vec![format!("--limit={}", self.limit)];
@@ -136,10 +158,8 @@ fn one_by_one(
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let exported = export(arguments, variant, path).unwrap_or_else(|e| {
-            let file = path.display().to_string();
-            Exported::failed(variant.name, &file, super::output::explain(&e))
-        });
+        let exported = export(arguments, variant, path)
+            .unwrap_or_else(|e| arguments.failed(variant, path, &e));
         ledger.enter(place, exported);
     }
 }
@@ -166,6 +186,7 @@ fn export(arguments: &Arguments, variant: &'static Variant, path: &Path) -> Resu
     };
     let mut exported = Exported {
         model: variant.name.to_owned(),
+        size: arguments.size(variant),
         file: path.display().to_string(),
         weights,
         bytes: file.bytes,

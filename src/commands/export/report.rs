@@ -18,6 +18,8 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Exported {
     pub model: String,
+    /// Height and width, where they are not the published ones.
+    pub size: Option<[i64; 2]>,
     /// Empty where it was discarded.
     pub file: String,
     pub weights: String,
@@ -31,24 +33,18 @@ pub struct Exported {
 }
 
 impl Exported {
-    /// One that failed.
-    pub fn failed(model: &str, file: &str, error: String) -> Exported {
-        Exported {
-            model: model.to_owned(),
-            file: file.to_owned(),
-            weights: String::new(),
-            bytes: 0,
-            nodes: 0,
-            kinds: BTreeMap::new(),
-            verification: None,
-            error: Some(error),
+    /// The model, and its input's height and width where they are not the published ones.
+    pub fn name(&self) -> String {
+        match self.size {
+            Some([height, width]) => format!("{} {height}x{width}", self.model),
+            None => self.model.clone(),
         }
     }
 
     /// For people.
     pub fn line(&self) -> String {
         if let Some(error) = &self.error {
-            return format!("{}: FAILED: {error}", self.model);
+            return format!("{}: FAILED: {error}", self.name());
         }
         let file = match self.file.as_str() {
             "" => String::new(),
@@ -57,7 +53,8 @@ impl Exported {
         let size = self.bytes as f64 / 1e6;
         let written = format!(
             "{}: {} operators, {size:.1} MB{file}",
-            self.model, self.nodes
+            self.name(),
+            self.nodes
         );
         match &self.verification {
             Some(v) => format!("{written}; {}", held(v)),
@@ -119,7 +116,7 @@ pub fn row(e: &Exported) -> [String; 7] {
         ),
     };
     [
-        e.model.clone(),
+        e.name(),
         e.weights.clone(),
         e.nodes.to_string(),
         format!("{:.1}", e.bytes as f64 / 1e6),

@@ -1,5 +1,6 @@
 //! The table between two marks in a Markdown file: the text around it is a person's.
 
+use super::super::files::replace_file;
 use super::report::{COLUMNS, Exported, row};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ const BEGIN: &str = "<!-- table: begin -->";
 const END: &str = "<!-- table: end -->";
 
 /// Writes the exports into the file's table: between its marks where it has them, else as the whole file. Rows of other models
-/// that stand there stay, so that a table of them all can come about in several runs.
+/// and sizes that stand there stay, so that a table of them all can come about in several runs.
 pub fn write<'a>(path: &Path, exports: impl Iterator<Item = &'a Exported>) -> Result<()> {
     let named = || path.display().to_string();
     let before = match path.exists() {
@@ -18,12 +19,12 @@ pub fn write<'a>(path: &Path, exports: impl Iterator<Item = &'a Exported>) -> Re
         false => String::new(),
     };
     let mut rows = rows(&before);
-    rows.extend(exports.map(|e| (e.model.clone(), line(&row(e)))));
+    rows.extend(exports.map(|e| (e.name(), line(&row(e)))));
     let text = within(&before, &table(&rows)).with_context(named)?;
-    std::fs::write(path, text).with_context(named)
+    replace_file(path, text.as_bytes())
 }
 
-/// The rows between the marks, by model.
+/// The rows between the marks, by model and size.
 fn rows(text: &str) -> BTreeMap<String, String> {
     let between = parts(text).map_or("", |[_, between, _]| between);
     let cells = between.lines().filter_map(|line| {
@@ -41,11 +42,18 @@ fn parts(text: &str) -> Option<[&str; 3]> {
     Some([head, between, tail])
 }
 
-/// Of the models of the zoo, in its order.
+/// Of the models of the zoo, in its order; the published size before others.
 fn table(rows: &BTreeMap<String, String>) -> String {
     let rule = format!("|{}", "---|".repeat(COLUMNS.len()));
     let mut lines = vec![line(&COLUMNS.map(str::to_owned)), rule];
-    lines.extend(variants().filter_map(|v| rows.get(v.name).cloned()));
+    for variant in variants() {
+        let of = |name: &str| name.split(' ').next() == Some(variant.name);
+        lines.extend(
+            rows.iter()
+                .filter(|(name, _)| of(name))
+                .map(|(_, row)| row.clone()),
+        );
+    }
     lines.join("\n")
 }
 
@@ -89,11 +97,14 @@ mod tests {
             row("deit-t", "")
         );
         let mut rows = rows(&before);
-        rows.insert("shvit-s1".to_owned(), row("shvit-s1", "new"));
+        for name in ["shvit-s1", "biformer-t 256x128"] {
+            rows.insert(name.to_owned(), row(name, "new"));
+        }
         let lines = table(&rows);
         let lines: Vec<&str> = lines.lines().skip(2).collect();
         let expected = [
             "| biformer-t | x\\|y z |",
+            "| biformer-t 256x128 | new |",
             "| shvit-s1 | new |",
             "|  deit-s  |  padded  |",
         ];
