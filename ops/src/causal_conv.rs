@@ -1,5 +1,6 @@
 //! Causal depthwise convolution along tokens.
 
+use crate::start;
 use crate::{Derived, work};
 use tch::{Tensor, nn};
 
@@ -19,7 +20,7 @@ impl CausalConv {
     pub fn new(p: &nn::Path, channels: i64, kernel: i64) -> Self {
         let shape = [channels, 1, kernel];
         CausalConv {
-            weight: p.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM),
+            weight: start::kaiming(p, "weight", &shape),
             bias: p.zeros("bias", &[channels]),
             taps: None,
         }

@@ -1,5 +1,6 @@
 //! Efficient channel attention (ECA-Net, Wang et al., 2020).
 
+use crate::start;
 use crate::work;
 use tch::{Kind, Tensor, nn};
 
@@ -15,7 +16,7 @@ impl EfficientChannelAttention {
     pub fn new(p: nn::Path, channels: i64) -> Self {
         let kernel = Self::kernel(channels);
         EfficientChannelAttention {
-            weight: (p / "conv").var("weight", &[1, 1, kernel], nn::init::DEFAULT_KAIMING_UNIFORM),
+            weight: start::kaiming(&(p / "conv"), "weight", &[1, 1, kernel]),
             padding: kernel / 2,
         }
     }

@@ -1,5 +1,6 @@
 //! Lambda layer with local positions (LambdaNetworks, Bello, 2021), as timm's `LambdaLayer` defines it.
 
+use crate::start;
 use crate::{BatchNorm, Conv2d, ConvConfig, work};
 use tch::{Kind, Tensor, nn};
 
@@ -48,7 +49,7 @@ impl LambdaLayer {
                 BatchNorm::new(&p / "norm_q", heads * qk_dim, 1e-5),
                 BatchNorm::new(&p / "norm_v", v_dim, 1e-5),
             ]),
-            filters: position.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM),
+            filters: start::kaiming(&position, "weight", &shape),
             filter_bias: position.zeros("bias", &[qk_dim]),
             config,
             v_dim,

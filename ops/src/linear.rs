@@ -37,42 +37,30 @@ impl Part {
 impl Linear {
     /// [`out`, `inputs`] at path `p`.
     pub fn new(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
-        let weight = start::kaiming(&p, "weight", &[out, inputs]);
-        Linear {
-            weight: Weight::Stored(weight),
-            bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
-            fused: false,
-            packs: Packs::default(),
-            spikes: SpikeWeights::default(),
-            parts: Part::whole(&p, out, bias),
-        }
+        Linear::stored(&p, &[out, inputs], bias)
     }
 
     /// The same stored as a 1x1 convolution: `weight` [`out`, `inputs`, 1, 1]. Works on tokens, channels last.
     pub fn pointwise(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
-        let shape = [out, inputs, 1, 1];
-        let weight = start::kaiming(&p, "weight", &shape);
-        Linear {
-            weight: Weight::Stored(weight),
-            bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
-            fused: false,
-            packs: Packs::default(),
-            spikes: SpikeWeights::default(),
-            parts: Part::whole(&p, out, bias),
-        }
+        Linear::stored(&p, &[out, inputs, 1, 1], bias)
     }
 
     /// The same stored as a 1-d convolution of one tap: `weight` [`out`, `inputs`, 1]. Works on tokens, channels last.
     pub fn pointwise_1d(p: nn::Path, inputs: i64, out: i64, bias: bool) -> Self {
-        let shape = [out, inputs, 1];
-        let weight = start::kaiming(&p, "weight", &shape);
+        Linear::stored(&p, &[out, inputs, 1], bias)
+    }
+
+    /// With a `weight` of this shape, outputs first.
+    fn stored(p: &nn::Path, shape: &[i64], bias: bool) -> Self {
+        let out = shape[0];
+        let weight = start::kaiming(p, "weight", shape);
         Linear {
             weight: Weight::Stored(weight),
             bias: bias.then(|| Weight::Stored(p.zeros("bias", &[out]))),
             fused: false,
             packs: Packs::default(),
             spikes: SpikeWeights::default(),
-            parts: Part::whole(&p, out, bias),
+            parts: Part::whole(p, out, bias),
         }
     }
 

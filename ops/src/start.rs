@@ -16,7 +16,8 @@ impl Drop for Restore {
     }
 }
 
-/// Builds layers whose weights are all to be loaded: they begin as zeros, which random numbers take ten times as long to make as.
+/// Builds layers whose weights are all to be loaded: they begin as zeros, for random numbers that
+/// nobody reads take longer than all else that building does.
 pub fn without_start<T>(build: impl FnOnce() -> T) -> T {
     let _restore = Restore(EMPTY.replace(true));
     build()

@@ -6,7 +6,7 @@ use zoo_runtime::{Options, Precision, Session};
 /// A tolerance from which logits in a format coarser than float64 tell nothing: there the firing rates count.
 const CHAOTIC: f64 = 0.25;
 
-/// Largest relative error of the firing rates then; up to 1.7e-2 was measured.
+/// Largest relative error of the firing rates then; up to 1.7e-2 was measured in float32.
 const RATES_TOLERANCE: f64 = 5e-2;
 
 /// How to compare.
@@ -74,7 +74,7 @@ impl Rule {
         match self.counts {
             Counts::Everything => true,
             Counts::Logits => output == "logits",
-            Counts::Rates => output.starts_with("rates."),
+            Counts::Rates => spiking::is_rates(output),
         }
     }
 }

@@ -18,7 +18,12 @@ fn rates_layers(record: &Record) -> Vec<Vec<String>> {
 
 /// Whether firing rates are recorded.
 pub(super) fn has_rates(record: &Record) -> bool {
-    record.outputs.keys().any(|name| name.starts_with("rates."))
+    record.outputs.keys().any(|name| is_rates(name))
+}
+
+/// Whether an output is the firing rates of a stage.
+pub(super) fn is_rates(output: &str) -> bool {
+    output.starts_with("rates.")
 }
 
 /// `rates.i`: the mean output of every call of the layers of stage i, in the record's order. A layer called more than

@@ -3,6 +3,7 @@
 use super::leaky::Leaky;
 use super::neuron::{NeuronTrace, State, scalar, trace, unfold};
 use super::{NeuronConfig, NeuronKind, Surrogate, SurrogateShape};
+use crate::start;
 use tch::{Tensor, nn};
 
 /// Experts, in the order of their paths.
@@ -65,7 +66,7 @@ impl HdLif {
         let shape = [EXPERTS.len() as i64, channels * config.steps, 1];
         HdLif {
             experts: EXPERTS.iter().enumerate().map(expert).collect(),
-            weight: gate.var("weight", &shape, nn::init::DEFAULT_KAIMING_UNIFORM),
+            weight: start::kaiming(&gate, "weight", &shape),
             bias: gate.zeros("bias", &shape[..1]),
             threshold: config.threshold,
             channels,

@@ -2,6 +2,7 @@
 
 use super::neuron::{NeuronTrace, scalar};
 use super::{NeuronConfig, Surrogate};
+use crate::start;
 use tch::{Tensor, nn};
 
 /// h = W x + b over the axis of time, s = (h >= 0). Names: `fc.weight` [T, T], `fc.bias` `[T]`, `act_func.alpha`.
@@ -18,7 +19,7 @@ impl Psn {
         let steps = config.steps;
         let fc = p / "fc";
         Psn {
-            weight: fc.var("weight", &[steps, steps], nn::init::DEFAULT_KAIMING_UNIFORM),
+            weight: start::kaiming(&fc, "weight", &[steps, steps]),
             bias: fc.var("bias", &[steps], nn::Init::Const(-1.0)),
             alpha: scalar(&(p / "act_func"), "alpha", config.surrogate.alpha),
             surrogate: config.surrogate,
