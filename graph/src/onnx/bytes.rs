@@ -234,12 +234,12 @@ fn element_type(kind: Kind) -> Result<i32, ExportError> {
     })
 }
 
-fn bytes_of(t: &Tensor) -> usize {
+pub(super) fn bytes_of(t: &Tensor) -> usize {
     t.numel() * t.kind().elt_size_in_bytes()
 }
 
 /// The elements, row-major and little-endian.
-fn raw(t: &Tensor) -> Vec<u8> {
+pub(super) fn raw(t: &Tensor) -> Vec<u8> {
     let t = t.to_device(tch::Device::Cpu).contiguous();
     let mut bytes = vec![0; bytes_of(&t)];
     t.copy_data_u8(&mut bytes, t.numel());

@@ -10,6 +10,7 @@ mod layout;
 mod moves;
 mod norms;
 mod products;
+mod repeats;
 mod spikes;
 mod transposes;
 
@@ -47,6 +48,7 @@ pub(super) fn simplify(draft: &mut Draft) {
         .fold(false, |changed, pass| pass(draft) | changed)
     {}
     name_outputs(draft);
+    repeats::store_once(draft);
 }
 
 /// The op that computes a name, by name.
