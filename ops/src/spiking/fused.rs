@@ -1,7 +1,9 @@
 //! The fused form: one pass over time for a block of neurons, whose potentials stay in the cache.
 
+use crate::grouped_attention::view::Number;
 use crate::simd::{self, Lanes};
 use crate::{inference, threads};
+use half::bf16;
 use tch::{Device, Kind, Tensor};
 
 /// How a current moves the potential.
@@ -30,17 +32,20 @@ const BLOCK: usize = 2048;
 /// Blocks from which other threads are woken.
 const WORTH_THREADS: usize = 8;
 
-/// Whether the kernel may take these currents: CPU, f32, dense with time slowest, nothing to differentiate or to trace.
+/// Whether the kernel may take these currents: CPU, f32 or bf16, dense with time slowest, nothing to differentiate or to trace.
 pub(super) fn applies(x: &Tensor, steps: i64, potential: Option<&Tensor>) -> bool {
     plain(x)
         && steps > 0
         && x.size().first().is_some_and(|rows| rows % steps == 0)
-        && potential.is_none_or(|v| plain(v) && v.stride() == x.stride())
+        && potential.is_none_or(|v| plain(v) && v.kind() == x.kind() && v.stride() == x.stride())
         && !inference::tracing()
 }
 
 fn plain(t: &Tensor) -> bool {
-    t.device() == Device::Cpu && t.kind() == Kind::Float && !t.requires_grad() && dense(t)
+    t.device() == Device::Cpu
+        && matches!(t.kind(), Kind::Float | Kind::BFloat16)
+        && !t.requires_grad()
+        && dense(t)
 }
 
 /// Whether rows follow one another and each is without gaps, in whatever order its axes are stored (NCHW or NHWC).
@@ -81,7 +86,7 @@ pub(super) fn fire(
     layer: Layer,
 ) -> (Tensor, Tensor) {
     let (mut size, stride) = (x.size(), x.stride());
-    let options = (Kind::Float, Device::Cpu);
+    let options = (x.kind(), Device::Cpu);
     let spikes = Tensor::empty_strided(&size, &stride, options);
     size[0] /= steps;
     let mut after = Tensor::empty_strided(&size, &stride, options);
@@ -89,12 +94,20 @@ pub(super) fn fire(
         Some(v) => after.copy_(v),
         None => _ = after.zero_(),
     }
-    let steps = steps as usize;
-    let neurons = x.numel() / steps;
+    match x.kind() {
+        Kind::BFloat16 => through_time::<bf16>(x, &spikes, &after, layer),
+        _ => through_time::<f32>(x, &spikes, &after, layer),
+    }
+    (spikes, after)
+}
+
+fn through_time<T: Number>(x: &Tensor, spikes: &Tensor, potential: &Tensor, layer: Layer) {
+    let neurons = potential.numel();
+    let steps = x.numel() / neurons;
     let views = Views {
-        x: x.data_ptr() as *const f32,
-        spikes: spikes.data_ptr() as *mut f32,
-        potential: after.data_ptr() as *mut f32,
+        x: x.data_ptr() as *const T,
+        spikes: spikes.data_ptr() as *mut T,
+        potential: potential.data_ptr() as *mut T,
     };
     let blocks = neurons.div_ceil(BLOCK);
     let run = |block: usize| {
@@ -113,21 +126,20 @@ pub(super) fn fire(
     } else {
         threads::for_each(blocks, 1, || (), |(), i| run(i));
     }
-    (spikes, after)
 }
 
-struct Views {
-    x: *const f32,
-    spikes: *mut f32,
-    potential: *mut f32,
+struct Views<T> {
+    x: *const T,
+    spikes: *mut T,
+    potential: *mut T,
 }
 
 // SAFETY: tasks write to disjoint neurons, and nobody reads before all are done.
-unsafe impl Sync for Views {}
+unsafe impl<T: Number> Sync for Views<T> {}
 
 /// Neurons `from` .. `from + count` through all steps.
-struct Task<'a> {
-    views: &'a Views,
+struct Task<'a, T> {
+    views: &'a Views<T>,
     from: usize,
     count: usize,
     neurons: usize,
@@ -135,23 +147,34 @@ struct Task<'a> {
     layer: Layer,
 }
 
-impl simd::Kernel for Task<'_> {
+/// Rounds to the format, as libtorch does after each operation.
+#[inline(always)]
+fn round<T: Number>(x: f32) -> f32 {
+    T::narrow(x).widen()
+}
+
+impl<T: Number> simd::Kernel for Task<'_, T> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         match self.layer.charge {
-            Charge::Sum => self.through(|v, x| v + x),
+            Charge::Sum => self.through(|v, x| round::<T>(v + x)),
             // The quotient by a power of two is the product with its reciprocal, exactly.
             Charge::Leak { tau } if tau.to_bits() << 9 == 0 && tau.is_normal() => {
                 let rate = tau.recip();
-                self.through(|v, x| v + (x - v) * rate);
+                self.through(|v, x| leak::<T>(v, round::<T>(x - v) * rate));
             }
-            Charge::Leak { tau } => self.through(|v, x| v + (x - v) / tau),
-            Charge::Rate { rate } => self.through(|v, x| v + (x - v) * rate),
+            Charge::Leak { tau } => self.through(|v, x| leak::<T>(v, round::<T>(x - v) / tau)),
+            Charge::Rate { rate } => self.through(|v, x| leak::<T>(v, round::<T>(x - v) * rate)),
         }
     }
 }
 
-impl Task<'_> {
+#[inline(always)]
+fn leak<T: Number>(v: f32, by: f32) -> f32 {
+    round::<T>(v + round::<T>(by))
+}
+
+impl<T: Number> Task<'_, T> {
     #[inline(always)]
     fn through(&self, charge: impl Fn(f32, f32) -> f32 + Copy) {
         let threshold = self.layer.threshold;
@@ -178,10 +201,10 @@ impl Task<'_> {
                 )
             };
             for ((v, x), spike) in potential.iter_mut().zip(x).zip(spikes) {
-                let charged = charge(*v, *x);
+                let charged = charge(v.widen(), x.widen());
                 let fired = if fires(charged) { 1.0 } else { 0.0 };
-                *v = charged * (1.0 - fired);
-                *spike = fired;
+                *v = T::narrow(charged * (1.0 - fired));
+                *spike = T::narrow(fired);
             }
         }
     }

@@ -153,13 +153,16 @@ proptest! {
         tau in prop::sample::select(vec![1.5f64, 2.0, 3.0, 4.0]),
         threshold in -0.5f64..1.5,
         channels_last: bool,
+        format in prop::sample::select(vec![Kind::Float, Kind::BFloat16]),
         seed in 0i64..1000,
     ) {
-        let store = nn::VarStore::new(Device::Cpu);
+        let mut store = nn::VarStore::new(Device::Cpu);
         let config = NeuronConfig::named(kind).unwrap().tau(tau).threshold(threshold);
         let neuron = layer(&store, &config);
-        let x = stored(currents(&[steps * batch, channels, side, side], seed), channels_last);
-        let before = stored(currents(&[batch, channels, side, side], seed + 1), channels_last);
+        store.set_kind(format);
+        let drawn = |size: &[i64], seed| stored(currents(size, seed).to_kind(format), channels_last);
+        let x = drawn(&[steps * batch, channels, side, side], seed);
+        let before = drawn(&[batch, channels, side, side], seed + 1);
         let state = |v: &Tensor| State { potential: Some(v.copy()), ..State::default() };
         let (spikes, after) = no_grad(|| neuron.forward_from(&x, steps, Some(state(&before))));
         let composed = no_grad(|| neuron.trace(&x, steps, state(&before)));
@@ -177,6 +180,12 @@ fn the_kernel_runs_where_it_should() {
     let x = currents(&[4, 3, 5, 5], 1);
     assert!(fused::applies(&x, 2, None));
     assert!(fused::applies(&crate::channels_last(&x), 2, None));
+    let bf16 = x.to_kind(Kind::BFloat16);
+    assert!(fused::applies(&bf16, 2, None));
+    assert!(
+        !fused::applies(&bf16, 2, Some(&x.narrow(0, 0, 2))),
+        "potentials of another format"
+    );
     assert!(
         !fused::applies(&x, 3, None),
         "rows are no multiple of the steps"
