@@ -78,7 +78,7 @@ fn repeats(t: &Tensor, axis: i64) -> Option<(Tensor, Tensor)> {
 
 /// The same along the first axis, whatever their number.
 fn distinct(t: &Tensor) -> (Vec<i64>, Vec<i64>) {
-    let bytes = raw(&t.contiguous());
+    let bytes = raw(t);
     let slice = (bytes.len() / t.size()[0] as usize).max(1);
     let mut seen: HashMap<&[u8], i64> = HashMap::new();
     let (mut firsts, mut index) = (Vec::new(), Vec::new());
