@@ -136,29 +136,23 @@ impl Counts {
 
     /// MACs of one step: what an ordinary network of the same layers computes.
     pub fn macs(&self) -> f64 {
-        self.contractions.iter().map(|c| c.macs).sum()
+        total(self.contractions.iter().map(|c| c.macs))
     }
 
     /// MACs of all steps.
     pub fn dense_macs(&self) -> f64 {
-        self.contractions.iter().map(Contraction::total).sum()
+        total(self.contractions.iter().map(Contraction::total))
     }
 
     /// Neurons times steps.
     pub fn updates(&self) -> f64 {
-        self.neurons
-            .iter()
-            .map(|n| n.elements * n.steps as f64)
-            .sum()
+        total(self.neurons.iter().map(|n| n.elements * n.steps as f64))
     }
 
     /// Mean of everything that neurons fired: STEP's firing rate. `None` without neurons.
     pub fn firing_rate(&self) -> Option<f64> {
-        let fired: f64 = self
-            .neurons
-            .iter()
-            .map(|n| n.rate * n.elements * n.steps as f64)
-            .sum();
+        let fired = |n: &Neurons| n.rate * n.elements * n.steps as f64;
+        let fired = total(self.neurons.iter().map(fired));
         (self.updates() > 0.0).then(|| fired / self.updates())
     }
 
@@ -173,6 +167,11 @@ impl Counts {
             .contractions
             .iter()
             .filter(|c| c.weights > 0 && seen.insert(c.module.as_str()));
-        once.map(|c| of(c) as f64).sum()
+        total(once.map(|c| of(c) as f64))
     }
+}
+
+/// Their sum, in order. `Iterator::sum` makes -0.0 of nothing, and a report would show the sign.
+pub(crate) fn total(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |sum, value| sum + value)
 }

@@ -1,6 +1,7 @@
 //! Ordinary networks of the same layers, as floats and quantised: what a spiking network has to beat.
 
 use crate::constants::{AC_F32, MAC_F32, MAC_INT8, MEMORY_BIT};
+use crate::counts::total;
 use crate::{Constant, Counts, Energy, Estimate, Model, Operations};
 
 /// One step of every layer in float32.
@@ -45,7 +46,7 @@ fn network(
     operations: Operations,
 ) -> Estimate {
     let moved = f64::from(bits) * MEMORY_BIT.picojoules;
-    let activations: f64 = counts.contractions.iter().map(|c| c.outputs).sum();
+    let activations = total(counts.contractions.iter().map(|c| c.outputs));
     Estimate {
         model: Model::Quantized,
         row,

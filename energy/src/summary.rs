@@ -1,6 +1,7 @@
 //! Rates and energies of a network in one value, for reports.
 
-use crate::{Counts, Estimate, Neurons, estimates, sops};
+use crate::counts::total;
+use crate::{Contraction, Counts, Estimate, Neurons, estimates, sops};
 use serde::Serialize;
 
 /// What was counted for one image, and every estimate that follows.
@@ -44,12 +45,31 @@ impl Summary {
             macs: counts.dense_macs(),
             sops: counts
                 .spiking()
-                .then(|| spiking.into_iter().map(sops).sum()),
-            analog_macs: analog.into_iter().map(|c| c.total()).sum(),
+                .then(|| total(spiking.into_iter().map(sops))),
+            analog_macs: total(analog.into_iter().map(Contraction::total)),
             firing_rate: counts.firing_rate(),
             neuron_updates: counts.updates(),
             neurons: counts.neurons.clone(),
             estimates: estimates(counts, ones),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// JSON shows the sign of a zero.
+    #[test]
+    fn nothing_sums_to_a_zero_without_a_sign() {
+        let summary = Summary::new(&Counts::default(), 1, "none", 0.5);
+        for zero in [
+            summary.macs_per_step,
+            summary.macs,
+            summary.analog_macs,
+            summary.neuron_updates,
+        ] {
+            assert_eq!(zero.to_string(), "0");
         }
     }
 }

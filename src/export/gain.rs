@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use zoo_runtime::{Precision, Session};
 
 /// Gains to try: spiking nets are silent at small ones, deep nets without norms drown at large ones.
-pub const GAINS: [f64; 9] = [0.7, 1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 4.0, 8.0];
+pub const GAINS: [f64; 10] = [0.7, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 4.0, 8.0];
 
 /// Nudges of a probe: fewer than of a verification, they are spent at every gain.
 const NUDGES: usize = 2;
