@@ -138,12 +138,13 @@ fn several_models_are_exported_at_once() {
             "export",
             "shvit-s1",
             "--input-size=64x96",
-            "--onnx=small.onnx",
+            "--onnx=not/there/small.onnx",
         ])
         .args(["--no-verify", "--threads=1", "--table=table.md"])
         .output()
         .unwrap();
     assert!(small.status.success(), "{}", stderr(&small));
+    assert!(folder.join("not/there/small.onnx").is_file());
     let output = zoo(folder)
         .arg("export")
         .args(models)

@@ -110,13 +110,17 @@ impl Arguments {
         line
     }
 
-    /// Where each model's file goes.
+    /// Where each model's file goes. The folder is made: a model can take minutes to get to its file.
     fn paths(&self, variants: Vec<&'static Variant>) -> Result<Vec<(&'static Variant, PathBuf)>> {
+        let made = |folder: &Path| {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())
+        };
         let folder = self.onnx.is_dir() || self.onnx.as_os_str().as_encoded_bytes().ends_with(b"/");
         if variants.len() == 1 && !folder {
+            self.onnx.parent().map_or(Ok(()), made)?;
             return Ok(vec![(variants[0], self.onnx.clone())]);
         }
-        std::fs::create_dir_all(&self.onnx).with_context(|| self.onnx.display().to_string())?;
+        made(&self.onnx)?;
         let named = |v: &'static Variant| (v, self.onnx.join(format!("{}.onnx", v.name)));
         Ok(variants.into_iter().map(named).collect())
     }
