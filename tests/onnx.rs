@@ -145,6 +145,7 @@ fn several_models_are_exported_at_once() {
         .unwrap();
     assert!(small.status.success(), "{}", stderr(&small));
     assert!(folder.join("not/there/small.onnx").is_file());
+    assert!(stdout(&small).contains("weights formula:zoo:0.7"));
     let output = zoo(folder)
         .arg("export")
         .args(models)

@@ -52,9 +52,10 @@ impl Exported {
         };
         let size = self.bytes as f64 / 1e6;
         let written = format!(
-            "{}: {} operators, {size:.1} MB{file}",
+            "{}: {} operators, {size:.1} MB{file}, weights {}",
             self.name(),
-            self.nodes
+            self.nodes,
+            self.weights
         );
         match &self.verification {
             Some(v) => format!("{written}; {}", held(v)),
